@@ -1,0 +1,272 @@
+"""Attention of many short rows over one long prefix that they share.
+
+Teaching, training, scoring and answering are all the same operation: rows (a question and the answer
+so far) attend to a prefix that is the same for all of them, and causally to themselves. A KV cache in
+a batch copies the prefix for every row. Here it is stored once: the queries of all rows times the
+prefix's keys is one matrix product a KV head, and its scores share one softmax with the row's own.
+
+Tokens travel through the network *packed*: all rows one after another in a single sequence, no
+padding, so that projections, MLPs and the vocabulary matrix compute nothing in vain. Only the small
+attention within a row is padded, here.
+
+The function is reached through transformers' public `AttentionInterface`; `Rows` travels to it as a
+keyword argument of the model's forward call. No model code is changed, and no global state is kept.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from precis.prefix import Prefix
+
+IMPLEMENTATION = "precis_shared_prefix"
+
+
+@dataclass
+class Rows:
+    """The rows of one forward pass: which packed token stands where, and what it can see.
+
+    Parameters
+    ----------
+    row, column
+        `[token]`, int64: the row of each packed token, and its place in that row, from 0.
+    prefix
+        What every row attends to.
+    count, width
+        The number of rows; the largest column plus one.
+    own
+        Keys and values of the rows' earlier tokens, while generating. None: the pass holds the
+        whole rows.
+    first
+        The place in `own` of row 0 of this pass.
+    importance
+        `[layer, kv_head, slot]`, float32: where given, the squared attention that each slot of the
+        prefix gets is added up here (the warm start chooses by it).
+    keep
+        Whether to keep the keys and values of this pass in `kept` (reading a document).
+    """
+
+    row: Tensor
+    column: Tensor
+    prefix: Prefix
+    count: int
+    width: int
+    own: RowCache | None = None
+    first: int = 0
+    importance: Tensor | None = None
+    keep: bool = False
+    kept: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)
+    _visible: dict[int | None, Tensor] = field(default_factory=dict)
+
+    @property
+    def positions(self) -> Tensor:
+        """`[token]`: the position of each packed token, as the rotary embedding takes it."""
+        return self.prefix.next_position + self.column
+
+    @property
+    def one_token_each(self) -> bool:
+        """Whether every row brings just its newest token, in order (a decoding step)."""
+        return self.own is not None and self.row.shape[0] == self.count
+
+    def visible(self, window: int | None) -> Tensor:
+        """`[row, query, key]`: which of a row's own tokens each of its queries sees."""
+        if window not in self._visible:
+            key = torch.arange(self.width, device=self.row.device)
+            query = self.column.unsqueeze(1) if self.one_token_each else key.expand(self.count, -1)
+            seen = key <= query.unsqueeze(-1)
+            if window is not None:
+                seen &= key > query.unsqueeze(-1) - window
+            self._visible[window] = seen
+        return self._visible[window]
+
+
+class RowCache:
+    """Keys and values of the rows' own tokens while they are generated, in fixed buffers.
+
+    A row that has finished gives up its place to the last one (`drop`), so that the rows at work
+    always stand first and no step computes a finished row.
+    """
+
+    def __init__(self, prefix: Prefix, rows: int, width: int) -> None:
+        layers, kv_heads, _, head_dim = prefix.keys.shape
+        shape = (layers, rows, kv_heads, width, head_dim)
+        self.keys = torch.zeros(shape, dtype=prefix.keys.dtype, device=prefix.keys.device)
+        self.values = torch.zeros_like(self.keys)
+
+    def write(self, layer: int, rows: Rows, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+        """Store packed keys and values `[token, kv_head, head_dim]`; give all so far.
+
+        Returns
+        -------
+        `[row, kv_head, width, head_dim]`, twice.
+        """
+        places = slice(rows.first, rows.first + rows.count)
+        keys, values = self.keys[layer, places], self.values[layer, places]
+        keys[rows.row, :, rows.column] = key
+        values[rows.row, :, rows.column] = value
+        return keys[:, :, : rows.width], values[:, :, : rows.width]
+
+    def move(self, source: int, target: int) -> None:
+        """Let a row take another's place."""
+        self.keys[:, target] = self.keys[:, source]
+        self.values[:, target] = self.values[:, source]
+
+
+def shared_prefix_attention(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    *,
+    rows: Rows,
+    scaling: float,
+    sliding_window: int | None = None,
+    softcap: float | None = None,
+    dropout: float = 0.0,
+    **_: Any,
+) -> tuple[Tensor, None]:
+    """Attend to the shared prefix and, causally, within each row.
+
+    Equals ordinary attention over the concatenated sequence, forward and backward.
+
+    Parameters
+    ----------
+    query
+        `[1, head, token, head_dim]`, packed; `key` and `value` `[1, kv_head, token, head_dim]`.
+    rows
+        Where the tokens stand.
+
+    Returns
+    -------
+    `[1, token, head, head_dim]`, and None for the attention weights.
+    """
+    layer: int = module.layer_idx  # type: ignore[assignment]
+    if rows.keep:
+        rows.kept[layer] = (key[0], value[0])
+    if rows.count == 1 and rows.prefix.slots == 0 and rows.own is None and softcap is None:
+        return _causal_attention(query, key, value, scaling, sliding_window), None
+    # [token, head, head_dim]
+    packed_query, packed_key, packed_value = (states[0].transpose(0, 1) for states in (query, key, value))
+    if rows.own is not None:
+        row_key, row_value = rows.own.write(layer, rows, packed_key, packed_value)
+    else:
+        row_key = _unpack(packed_key, rows).transpose(1, 2)
+        row_value = _unpack(packed_value, rows).transpose(1, 2)
+    row_query = packed_query.unsqueeze(1) if rows.one_token_each else _unpack(packed_query, rows)
+    out = _attend(layer, row_query, row_key, row_value, rows, scaling, sliding_window, softcap)
+    packed_out = out[:, 0] if rows.one_token_each else out[rows.row, rows.column]
+    return packed_out.unsqueeze(0), None
+
+
+def _attend(
+    layer: int,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    rows: Rows,
+    scaling: float,
+    window: int | None,
+    softcap: float | None,
+) -> Tensor:
+    """One softmax over the prefix's scores and the row's own.
+
+    `query` `[row, query, head, head_dim]`, `key` and `value` `[row, kv_head, key, head_dim]`; gives
+    `[row, query, head, head_dim]`.
+    """
+    count, queries, heads, head_dim = query.shape
+    kv_heads, width = key.shape[1], key.shape[2]
+    group = heads // kv_heads
+    # [kv_head, row, group, query, head_dim]: all rows' queries of a KV head stand together
+    query = query.view(count, queries, kv_heads, group, head_dim).permute(2, 0, 3, 1, 4) * scaling
+    flat = query.reshape(kv_heads, count * group * queries, head_dim)
+    prefix_key, prefix_value = rows.prefix.keys[layer], rows.prefix.values[layer]
+    prefix_scores = torch.bmm(flat, prefix_key.transpose(1, 2)).view(kv_heads, count, group, queries, -1)
+    own_query = query.reshape(kv_heads, count, group * queries, head_dim)
+    own_scores = torch.matmul(own_query, key.permute(1, 0, 3, 2)).view(kv_heads, count, group, queries, width)
+    if softcap is not None:
+        prefix_scores = softcap * torch.tanh(prefix_scores / softcap)
+        own_scores = softcap * torch.tanh(own_scores / softcap)
+    if rows.prefix.bias is not None:
+        prefix_scores = prefix_scores + rows.prefix.bias[layer][:, None, None, None, :]
+    prefix_scores = _within_window(prefix_scores, layer, rows, window)
+    own_scores = own_scores.masked_fill(~rows.visible(window)[None, :, None], float("-inf"))
+    weights = torch.softmax(
+        torch.cat([prefix_scores, own_scores], dim=-1),
+        dim=-1,
+        dtype=torch.promote_types(query.dtype, torch.float32),
+    ).to(query.dtype)
+    slots = prefix_scores.shape[-1]
+    prefix_weights, own_weights = weights[..., :slots], weights[..., slots:]
+    if rows.importance is not None:
+        _add_importance(rows, layer, prefix_weights)
+    out = torch.bmm(prefix_weights.reshape(kv_heads, -1, slots), prefix_value).view(
+        kv_heads, count, group * queries, head_dim
+    )
+    out = out + torch.matmul(
+        own_weights.reshape(kv_heads, count, group * queries, width), value.transpose(0, 1)
+    )
+    return (
+        out.view(kv_heads, count, group, queries, head_dim)
+        .permute(1, 3, 0, 2, 4)
+        .reshape(count, queries, heads, head_dim)
+    )
+
+
+def _within_window(scores: Tensor, layer: int, rows: Rows, window: int | None) -> Tensor:
+    """Hide the slots that a sliding window has left behind."""
+    if window is None or rows.prefix.next_position + rows.width <= window:
+        return scores
+    key = rows.prefix.positions[layer]
+    if rows.one_token_each:
+        column = rows.column.unsqueeze(1)
+    else:
+        column = torch.arange(rows.width, device=key.device).expand(rows.count, -1)
+    query = rows.prefix.next_position + column
+    seen = key[:, None, None, :] > query[None, :, :, None] - window
+    return scores.masked_fill(~seen.unsqueeze(2), float("-inf"))
+
+
+def _add_importance(rows: Rows, layer: int, weights: Tensor) -> None:
+    """Add up squared attention by slot; padded queries do not count."""
+    assert rows.importance is not None
+    squared = weights.detach().float().square().sum(2)  # [kv_head, row, query, slot]
+    if not rows.one_token_each:
+        squared = squared[:, rows.row, rows.column]
+    rows.importance[layer] += squared.flatten(1, -2).sum(1)
+
+
+def _causal_attention(
+    query: Tensor, key: Tensor, value: Tensor, scaling: float, window: int | None
+) -> Tensor:
+    """Plain causal attention of one row, with PyTorch's fused kernel: how a document is read."""
+    length = query.shape[2]
+    mask = None
+    if window is not None and length > window:
+        place = torch.arange(length, device=query.device)
+        mask = (place <= place.unsqueeze(1)) & (place > place.unsqueeze(1) - window)
+    out = nn.functional.scaled_dot_product_attention(
+        query, key, value, attn_mask=mask, is_causal=mask is None, scale=scaling, enable_gqa=True
+    )
+    return out.transpose(1, 2)
+
+
+def _unpack(packed: Tensor, rows: Rows) -> Tensor:
+    """`[token, …]` → `[row, column, …]`, zeros where a row has ended."""
+    padded = packed.new_zeros(rows.count, rows.width, *packed.shape[1:])
+    return padded.index_put((rows.row, rows.column), packed)
+
+
+def register() -> None:
+    """Make the function known to transformers; idempotent.
+
+    No mask function is registered beside it: transformers then builds no mask at all, and what a
+    query sees follows from `Rows` alone.
+    """
+    from transformers import AttentionInterface
+
+    AttentionInterface.register(IMPLEMENTATION, shared_prefix_attention)

@@ -1,0 +1,104 @@
+"""`Prefix`: what a frozen model can be conditioned on.
+
+A document's KV cache and a trained soft prompt are the same type. Whatever stands before a question
+(the whole document, σ, a rival's selection of tokens, nothing) is one of these.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Prefix:
+    """Keys and values, one set a layer, that every row of a batch attends to.
+
+    Parameters
+    ----------
+    keys, values
+        `[layer, kv_head, slot, head_dim]`; keys as they are after the rotary embedding.
+    positions
+        `[layer, kv_head, slot]`, int64: the position each key was rotated to. Layers with a sliding
+        window need it to know which slots a query still sees.
+    next_position
+        The position of the first token after the prefix. It differs from the number of slots where
+        slots were selected from a longer document.
+    bias
+        `[layer, kv_head, slot]`, optional: β, added to the attention scores of a slot. A slot that
+        stands for many tokens needs it to draw as much attention as they did.
+    """
+
+    keys: Tensor
+    values: Tensor
+    positions: Tensor
+    next_position: int
+    bias: Tensor | None = None
+
+    @classmethod
+    def empty(
+        cls, layers: int, kv_heads: int, head_dim: int, *, dtype: torch.dtype, device: torch.device
+    ) -> Prefix:
+        """Give the prefix of no token: the model then stands before an empty context."""
+        nothing = torch.empty(layers, kv_heads, 0, head_dim, dtype=dtype, device=device)
+        positions = torch.empty(layers, kv_heads, 0, dtype=torch.int64, device=device)
+        return cls(nothing, nothing, positions, 0)
+
+    @property
+    def slots(self) -> int:
+        """How many keys each head holds."""
+        return self.keys.shape[2]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of memory that keys, values and bias take."""
+        bias = 0 if self.bias is None else self.bias.nbytes
+        return self.keys.nbytes + self.values.nbytes + bias
+
+    def followed_by(self, other: Prefix) -> Prefix:
+        """Append a prefix that was computed with this one before it."""
+        bias = None
+        if self.bias is not None or other.bias is not None:
+            bias = torch.cat([_bias_or_zeros(self), _bias_or_zeros(other)], dim=2)
+        return Prefix(
+            torch.cat([self.keys, other.keys], dim=2),
+            torch.cat([self.values, other.values], dim=2),
+            torch.cat([self.positions, other.positions], dim=2),
+            other.next_position,
+            bias,
+        )
+
+    def select(self, indices: Tensor) -> Prefix:
+        """Keep some slots, chosen for every head by itself.
+
+        Parameters
+        ----------
+        indices
+            `[layer, kv_head, kept]`, int64.
+        """
+        wide = indices.unsqueeze(-1).expand(-1, -1, -1, self.keys.shape[-1])
+        return replace(
+            self,
+            keys=self.keys.gather(2, wide),
+            values=self.values.gather(2, wide),
+            positions=self.positions.gather(2, indices),
+            bias=None if self.bias is None else self.bias.gather(2, indices),
+        )
+
+    def to(self, device: torch.device, dtype: torch.dtype) -> Prefix:
+        """Move to a device and a floating-point type; differentiable."""
+        return replace(
+            self,
+            keys=self.keys.to(device, dtype),
+            values=self.values.to(device, dtype),
+            positions=self.positions.to(device),
+            bias=None if self.bias is None else self.bias.to(device, dtype),
+        )
+
+
+def _bias_or_zeros(prefix: Prefix) -> Tensor:
+    if prefix.bias is not None:
+        return prefix.bias
+    return torch.zeros(prefix.positions.shape, dtype=prefix.keys.dtype, device=prefix.keys.device)
