@@ -1,0 +1,114 @@
+"""The only owner of chat formatting: what stands before a document, after it, and where answers end.
+
+A prompt has two parts that are tokenised each by itself, so that a prefix can take the place of the
+first: *reading* (the system's text, the instruction, the document) and *asking* (the question, up to
+where the answer begins).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+INSTRUCTION = "Answer the question from the document."
+
+_DOCUMENT = "\N{OBJECT REPLACEMENT CHARACTER}document\N{OBJECT REPLACEMENT CHARACTER}"
+_QUESTION = "\N{OBJECT REPLACEMENT CHARACTER}question\N{OBJECT REPLACEMENT CHARACTER}"
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One turn of a conversation: what was said, and how it was answered."""
+
+    said: str
+    answered: str
+
+
+class Chat:
+    """How one tokenizer's model is spoken to.
+
+    A model without a chat template gets a plain one: labelled lines.
+
+    Parameters
+    ----------
+    tokenizer
+        A Hugging Face tokenizer.
+    stop_tokens
+        Further token ids at which the model ends an answer (from its generation settings).
+    """
+
+    def __init__(self, tokenizer: Any, stop_tokens: Sequence[int] = ()) -> None:
+        self.tokenizer = tokenizer
+        self.has_template = bool(tokenizer.chat_template)
+        content = f"{INSTRUCTION}\n\nDocument:\n{_DOCUMENT}\n\nQuestion: {_QUESTION}"
+        prompt = self._render([], content) if self.has_template else f"{content}\nAnswer:"
+        self._before, rest = prompt.split(_DOCUMENT)
+        self._between, self._after = rest.split(_QUESTION)
+        self.stop_tokens = frozenset(stop_tokens) | self._own_stop_tokens()
+
+    def reading(self, document: str) -> list[int]:
+        """Tokens of everything before the question: instruction and document."""
+        return self._start() + self.encode(self._before + document)
+
+    def document_tokens(self, document: str) -> int:
+        """How many tokens the document alone has."""
+        return len(self.encode(document))
+
+    def asking(self, question: str) -> list[int]:
+        """Tokens from after the document to where the answer begins."""
+        return self.encode(self._between + question + self._after)
+
+    def conversation(self, turns: Sequence[Turn], said: str) -> tuple[list[int], list[int]]:
+        """Tokens of a conversation up to where the model answers `said`.
+
+        Returns
+        -------
+        The tokens of the worked turns, which many conversations can share, and those of the rest.
+        """
+        if not self.has_template:
+            worked = "".join(f"{turn.said}\n{turn.answered}\n\n" for turn in turns)
+            return self._start() + self.encode(worked), self.encode(f"{said}\n")
+        whole = self._render(turns, _DOCUMENT)
+        worked_part, rest = whole.split(_DOCUMENT)
+        return self._start() + self.encode(worked_part), self.encode(said + rest)
+
+    def encode(self, text: str) -> list[int]:
+        """Tokenise without adding anything."""
+        tokens: list[int] = self.tokenizer.encode(text, add_special_tokens=False)
+        return tokens
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        """Give the text of generated tokens, without special ones."""
+        text: str = self.tokenizer.decode(list(tokens), skip_special_tokens=True)
+        return text.strip()
+
+    def _render(self, turns: Sequence[Turn], said: str) -> str:
+        messages = []
+        for turn in turns:
+            messages += [
+                {"role": "user", "content": turn.said},
+                {"role": "assistant", "content": turn.answered},
+            ]
+        messages.append({"role": "user", "content": said})
+        # enable_thinking: reasoning models (Qwen3) else begin with a monologue
+        text: str = self.tokenizer.apply_chat_template(
+            messages, tokenize=False, add_generation_prompt=True, enable_thinking=False
+        )
+        return text
+
+    def _start(self) -> list[int]:
+        """Start token for the plain format; a template writes its own."""
+        start = self.tokenizer.bos_token_id
+        return [] if self.has_template or start is None else [start]
+
+    def _own_stop_tokens(self) -> frozenset[int]:
+        """Collect the end-of-text token and, where the template closes a turn with one, that token."""
+        stops = set()
+        if self.tokenizer.eos_token_id is not None:
+            stops.add(self.tokenizer.eos_token_id)
+        if self.has_template:
+            closing = self.encode(self._after.split("\n")[0])
+            special = set(self.tokenizer.all_special_ids)
+            stops |= {token for token in closing[:1] if token in special}
+        return frozenset(stops)

