@@ -1,0 +1,96 @@
+"""Answering a question from a prefix: σ's, the document's, or none."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from precis.language_model import Conditioned
+
+LONGEST = 256
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the model said.
+
+    Parameters
+    ----------
+    text
+        The answer.
+    tokens
+        Its token ids, the stop token included where the model ended by itself.
+    finish_reason
+        `stop`, or `length` if the limit ended it.
+    prompt_positions
+        How many positions stood before the question.
+    prefix_bytes
+        Memory of their keys and values.
+    first_token_s, seconds
+        Time to the first token, and in all, from when the prefix was ready.
+    """
+
+    text: str
+    tokens: list[int]
+    finish_reason: str
+    prompt_positions: int
+    prefix_bytes: int
+    first_token_s: float
+    seconds: float
+
+    def to_json(self) -> dict[str, Any]:
+        """Give plain values."""
+        return asdict(self)
+
+
+def answer(
+    given: Conditioned,
+    question: str,
+    *,
+    longest: int = LONGEST,
+    hear: Callable[[str], None] = lambda _: None,
+) -> Answer:
+    """Answer one question greedily.
+
+    Parameters
+    ----------
+    given
+        The model with what stands before the question.
+    longest
+        The most tokens.
+    hear
+        Called with every new piece of text as soon as it is known.
+
+    Raises
+    ------
+    QuestionsError
+        The question is empty, or does not fit the model's window.
+    """
+    chat = given.model.chat
+    start = time.perf_counter()
+    first = 0.0
+    tokens: list[int] = []
+    said = ""
+    for token in given.stream(chat.asking(question), max_tokens=longest):
+        first = first or time.perf_counter() - start
+        tokens.append(token)
+        text = chat.decode(tokens)
+        # a character may need more than one token: wait until it is whole
+        if text.startswith(said) and not text.endswith("\N{REPLACEMENT CHARACTER}"):
+            hear(text[len(said) :])
+            said = text
+    finished = bool(tokens) and tokens[-1] in chat.stop_tokens
+    text = chat.decode(tokens)
+    if text.startswith(said):
+        hear(text[len(said) :])
+    return Answer(
+        text=text,
+        tokens=tokens,
+        finish_reason="stop" if finished else "length",
+        prompt_positions=given.prefix.slots,
+        prefix_bytes=given.prefix.nbytes,
+        first_token_s=first,
+        seconds=time.perf_counter() - start,
+    )

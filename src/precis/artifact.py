@@ -1,0 +1,210 @@
+"""The artifact: one file, `NAME.precis`, that holds σ and says what it is.
+
+It is a safetensors file: tensors, and a manifest as JSON in the header. Reading it runs no code from
+it. Loading checks that nothing was altered and that the model is the one it was compiled for.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from precis.errors import ArtifactError
+from precis.prefix import Prefix
+from precis.soft_prompt import EmbeddingPrompt, KeyValuePrompt
+from precis.work_folder import write_atomically
+
+if TYPE_CHECKING:
+    from precis.language_model import LanguageModel
+
+FORMAT = 1
+_HEADER = "precis"
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What an artifact is. No times and no paths: the same compile gives the same bytes.
+
+    Parameters
+    ----------
+    model
+        `name`, `digest` (of the weights), `tokenizer_digest`, `type`, `layers`, `kv_heads`,
+        `head_dim`, `hidden_size`.
+    document
+        `name`, `sha256` of its text, `tokens`.
+    form, slots, ratio, next_position
+        σ: `kv` or `embedding`; its slots, and the document's tokens for each of them; where the
+        first token after it stands.
+    objective, objective_weight, warm_start, seed
+        How it was made.
+    data
+        Questions trained on and held out, where they came from, how many were dropped, the share of
+        probability that the kept teacher's distributions cover, what the teacher read.
+    training
+        The schedule, the steps, the step that σ was taken from, and the held-out curve.
+    fidelity
+        On the held-out questions: `recovery` and the NLL with no document, σ, the full document.
+    versions
+        Of precis, torch and transformers, and the floating-point type computed in.
+    """
+
+    model: dict[str, Any]
+    document: dict[str, Any]
+    form: str
+    slots: int
+    ratio: float
+    next_position: int
+    objective: str
+    objective_weight: float
+    warm_start: str
+    seed: int
+    data: dict[str, Any] = field(default_factory=dict)
+    training: dict[str, Any] = field(default_factory=dict)
+    fidelity: dict[str, Any] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)
+    format: int = FORMAT
+
+    def to_json(self) -> dict[str, Any]:
+        """Give plain values."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A σ with its manifest.
+
+    Parameters
+    ----------
+    manifest
+        What it is.
+    tensors
+        `keys` and `values` `[layer, kv_head, slot, head_dim]`, `positions` and, optionally, `bias`
+        `[layer, kv_head, slot]`; or `embeddings` `[slot, hidden]`.
+    """
+
+    manifest: Manifest
+    tensors: dict[str, Tensor]
+
+    def save(self, path: Path) -> None:
+        """Write the file, whole or not at all.
+
+        Raises
+        ------
+        StorageError
+            It cannot be written.
+        """
+        header = {**self.manifest.to_json(), "digest": _digest(self.manifest.to_json(), self.tensors)}
+        content = save(
+            self.tensors, metadata={_HEADER: json.dumps(header, ensure_ascii=False, sort_keys=True)}
+        )
+        write_atomically(path, content)
+
+    @classmethod
+    def open(cls, path: Path) -> Artifact:
+        """Read a file and check that it is what was written.
+
+        Raises
+        ------
+        ArtifactError
+            There is no such file, or it is no artifact, truncated, altered, or of a newer format.
+        """
+        tensors, header = _read(path)
+        digest = header.pop("digest", None)
+        if header.get("format") != FORMAT:
+            raise ArtifactError(
+                f"{path} has format {header.get('format')}; this version of precis reads format {FORMAT}. "
+                "Compile the document again, or use the version that wrote it."
+            )
+        if digest != _digest(header, tensors):
+            raise ArtifactError(f"{path} was altered after it was written. Compile the document again.")
+        known = {item.name for item in fields(Manifest)}
+        artifact = cls(Manifest(**{key: header[key] for key in known}), tensors)
+        artifact._check_shapes(path)
+        return artifact
+
+    def check(self, model: LanguageModel) -> None:
+        """Refuse a model that σ was not made for.
+
+        Raises
+        ------
+        ArtifactError
+            The weights, the tokenizer or the shapes differ.
+        """
+        wanted = self.manifest.model
+        if model.digest != wanted["digest"]:
+            raise ArtifactError(
+                f"This artifact was compiled for {wanted['name']} (weights {wanted['digest'][:12]}), but "
+                f"the model given is {model.name} (weights {model.digest[:12]}). Use that model, or "
+                "compile the document again for this one."
+            )
+        if model.tokenizer_digest != wanted["tokenizer_digest"]:
+            raise ArtifactError(
+                f"This artifact was compiled with another tokenizer or chat template than {model.name} "
+                "has now. Use the one it was compiled with, or compile the document again."
+            )
+
+    def prefix(self, model: LanguageModel) -> Prefix:
+        """Give σ as what the model can be conditioned on.
+
+        Raises
+        ------
+        ArtifactError
+            It was compiled for another model.
+        """
+        self.check(model)
+        if self.manifest.form == EmbeddingPrompt.form:
+            return model.prefill(self.tensors["embeddings"].to(model.device, model.dtype))
+        prefix = Prefix(
+            self.tensors["keys"],
+            self.tensors["values"],
+            self.tensors["positions"].long(),
+            self.manifest.next_position,
+            self.tensors.get("bias"),
+        )
+        return prefix.to(model.device, model.dtype)
+
+    def _check_shapes(self, path: Path) -> None:
+        manifest = self.manifest
+        model = manifest.model
+        if manifest.form == KeyValuePrompt.form:
+            heads = (model["layers"], model["kv_heads"], manifest.slots)
+            states = (*heads, model["head_dim"])
+            wanted: dict[str, tuple[int, ...]] = {"keys": states, "values": states, "positions": heads}
+            if "bias" in self.tensors:
+                wanted["bias"] = heads
+        else:
+            wanted = {"embeddings": (manifest.slots, model["hidden_size"])}
+        found = {name: tuple(tensor.shape) for name, tensor in self.tensors.items()}
+        if found != wanted:
+            raise ArtifactError(f"{path} holds tensors {found}, but its manifest says {wanted}.")
+
+
+def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    if not path.is_file():
+        raise ArtifactError(f"There is no file {path}. Make it with 'precis compile DOCUMENT -o {path}'.")
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = json.loads((file.metadata() or {})[_HEADER])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError, ValueError, KeyError) as error:
+        raise ArtifactError(
+            f"{path} is not a whole .precis file: it is truncated, damaged or something else. "
+            "Compile the document again."
+        ) from error
+    return tensors, header
+
+
+def _digest(manifest: dict[str, Any], tensors: dict[str, Tensor]) -> str:
+    sha = hashlib.sha256(json.dumps(manifest, sort_keys=True).encode())
+    for name in sorted(tensors):
+        sha.update(name.encode())
+        sha.update(tensors[name].contiguous().view(torch.uint8).numpy().tobytes())
+    return sha.hexdigest()

@@ -1,0 +1,306 @@
+"""The command line: `precis compile`, `ask`, `evaluate`, `inspect`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+
+from precis.errors import PrecisError, SettingsError
+
+if TYPE_CHECKING:
+    from precis.answer import Answer
+    from precis.artifact import Manifest
+    from precis.compiled import Compiled
+    from precis.evaluation import Report
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    help=(
+        "Compile a long document, once, into a short soft prompt for a frozen language model; then "
+        "answer questions from it alone.\n\n"
+        "[bold]Begin with[/bold]\n\n"
+        "  precis compile handbook.md -o handbook.precis\n\n"
+        '  precis ask handbook.precis "When does the harbour close?"'
+    ),
+)
+out = Console(highlight=False)
+err = Console(stderr=True, highlight=False)
+
+ArtifactPath = Annotated[Path, typer.Argument(metavar="FILE.precis", help="A compiled document.")]
+ModelName = Annotated[
+    str | None,
+    typer.Option(
+        "--model",
+        help="smollm2-135m-instruct (the default), a folder in Hugging Face's format, a .gguf file, or "
+        "an id on the Hugging Face hub.",
+        show_default=False,
+    ),
+]
+
+
+def main() -> None:
+    """Run, and let no mistake of the user end in a traceback."""
+    try:
+        with _plain_errors():
+            app()
+    except KeyboardInterrupt:
+        err.print("Stopped. What was finished is kept: the same command goes on from there.")
+        raise SystemExit(130) from None
+
+
+@contextmanager
+def _plain_errors() -> Iterator[None]:
+    try:
+        yield
+    except PrecisError as error:
+        err.print(f"[bold red]Error:[/bold red] {_escaped(str(error))}", soft_wrap=True)
+        raise SystemExit(2) from None
+
+
+@app.command("compile")
+def compile_command(
+    document: Annotated[
+        Path, typer.Argument(metavar="DOCUMENT", help="PDF, DOCX, HTML, Markdown, text, or a folder of them.")
+    ],
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="Where to write; DOCUMENT's name with .precis by default."),
+    ] = None,
+    model: ModelName = None,
+    slots: Annotated[
+        int | None, typer.Option(help="Length of the soft prompt. Default: as --ratio says.")
+    ] = None,
+    ratio: Annotated[
+        float | None, typer.Option(help="Document tokens for every slot. Default: 20.", show_default=False)
+    ] = None,
+    objective: Annotated[
+        str,
+        typer.Option(
+            help="What to optimise: nll makes the full-document answers probable, kl matches the whole "
+            "next-token distribution, mix is half of each."
+        ),
+    ] = "nll",
+    questions: Annotated[
+        Path | None,
+        typer.Option(
+            help="Questions of your own to train on as well: JSONL, SQuAD JSON, or text with one a line."
+        ),
+    ] = None,
+    self_study: Annotated[
+        int | None,
+        typer.Option(
+            help="How many questions the model writes for itself. Default: by the document's length."
+        ),
+    ] = None,
+    form: Annotated[
+        str, typer.Option(help="kv: keys and values for every layer; embedding: 30 times smaller, weaker.")
+    ] = "kv",
+    warm_start: Annotated[
+        str, typer.Option(help="Where training starts: attention, even, first or random.")
+    ] = "attention",
+    minutes: Annotated[
+        float | None, typer.Option(help="The most minutes that compiling may take. Default: no limit.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="The same seed on the same machine gives the same file.")] = 0,
+    work: Annotated[
+        Path | None,
+        typer.Option(help="Folder for unfinished work. Default: a folder in your cache."),
+    ] = None,
+) -> None:
+    """Compile a document into a soft prompt.
+
+    The model writes questions about every part of the document, answers them with the whole document
+    before it, and the soft prompt is trained to give the same answers. Ctrl-C while training seals
+    the best soft prompt so far. A compile that was stopped goes on when it is started again.
+    """
+    if slots is not None and ratio is not None:
+        raise SettingsError("Give --slots or --ratio, not both: each decides the soft prompt's length.")
+    from precis.compilation import DEFAULT_RATIO, Settings
+    from precis.compilation import compile as compile_document
+    from precis.display import Bars, describe
+    from precis.document import read
+    from precis.model_source import load_model
+    from precis.questions_file import read_questions
+
+    settings = Settings(
+        slots=slots,
+        ratio=DEFAULT_RATIO if ratio is None else ratio,
+        objective=objective,
+        form=form,
+        warm_start=warm_start,
+        self_study=self_study,
+        minutes=minutes,
+        seed=seed,
+    )
+    settings.check()
+    target = output or Path(f"{document.resolve().name.removesuffix(document.suffix)}.precis")
+    _check_target(target)
+    text = read(document)
+    for skipped in text.skipped:
+        err.print(f"[yellow]Left out:[/yellow] {_escaped(skipped)}", soft_wrap=True)
+    own = [question.text for question in read_questions(questions)] if questions else []
+    loaded = _load(lambda: load_model(model))
+    with Bars(err) as bars:
+        artifact = compile_document(
+            text, model=loaded, questions=own, settings=settings, work=work, progress=bars
+        )
+    artifact.save(target)
+    describe(out, artifact.manifest, target)
+
+
+@app.command()
+def ask(
+    artifact: ArtifactPath,
+    question: Annotated[str, typer.Argument(help="What to ask.")],
+    model: ModelName = None,
+    beside: Annotated[
+        Path | None, typer.Option(help="The document: shows the answer from its full text, too.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Answer a question from a compiled document."""
+    from precis.compiled import load
+
+    compiled = _load(lambda: load(artifact, model))
+    if as_json:
+        values = {"question": question, **compiled.ask(question).to_json()}
+        if beside is not None:
+            values["full"] = _full_answer(compiled, beside, question, lambda _: None).to_json()
+        print(json.dumps(values, ensure_ascii=False))
+        return
+    if beside is None:
+        _say(lambda hear: compiled.ask(question, hear=hear))
+        return
+    out.print(f"[bold]From the soft prompt[/bold] ({compiled.artifact.manifest.slots} slots)")
+    _say(lambda hear: compiled.ask(question, hear=hear))
+    out.print("\n[bold]From the full document[/bold]")
+    _say(lambda hear: _full_answer(compiled, beside, question, hear))
+
+
+@app.command()
+def evaluate(
+    artifact: ArtifactPath,
+    document: Annotated[Path, typer.Option(help="The document that was compiled.")],
+    questions: Annotated[
+        Path, typer.Option(help="Questions that it was not trained on: JSONL, SQuAD JSON, or text.")
+    ],
+    model: ModelName = None,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write the report as JSON, too.")] = None,
+    show: Annotated[int, typer.Option(help="Show this many answers side by side.")] = 0,
+) -> None:
+    """Compare answers from no document, the full document, and the soft prompt."""
+    from precis.compiled import load
+    from precis.display import Bars, show_answers, show_report
+    from precis.document import read
+    from precis.evaluation import evaluate as evaluate_artifact
+    from precis.questions_file import read_questions
+    from precis.work_folder import write_atomically
+
+    asked = read_questions(questions)
+    text = read(document)
+    if json_file is not None:
+        _check_target(json_file)
+    compiled = _load(lambda: load(artifact, model))
+    _warn_of_other_document(compiled, text.sha256, document)
+    with Bars(err) as bars:
+        report: Report = evaluate_artifact(
+            compiled.artifact, text, asked, model=compiled.model, progress=bars
+        )
+    show_report(out, report)
+    show_answers(out, report, show)
+    if json_file is not None:
+        write_atomically(json_file, (json.dumps(report.to_json(), indent=2) + "\n").encode())
+
+
+@app.command()
+def inspect(
+    artifact: ArtifactPath,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the manifest as JSON.")] = False,
+) -> None:
+    """Show what a compiled document is: its model, document, settings and measured fidelity."""
+    from precis.artifact import Artifact
+
+    manifest: Manifest = Artifact.open(artifact).manifest
+    if as_json:
+        print(json.dumps(manifest.to_json(), indent=2, ensure_ascii=False))
+        return
+    from precis.display import describe
+
+    describe(out, manifest, artifact)
+
+
+def _load(load: Callable[[], Any]) -> Any:
+    with err.status("Loading the model"):
+        return load()
+
+
+def _full_answer(compiled: Compiled, path: Path, question: str, hear: Callable[[str], None]) -> Answer:
+    """Answer with the whole document before the question, reading it included in the times."""
+    import time
+    from dataclasses import replace
+
+    from precis.answer import answer
+    from precis.document import read
+    from precis.gold import Teacher
+    from precis.questions import Question
+
+    document = read(path)
+    _warn_of_other_document(compiled, document.sha256, path)
+    teacher = Teacher(compiled.model, document)
+    place = next(iter(teacher.assign([Question(question)])))
+    start = time.perf_counter()
+    given = compiled.model.given(teacher.prefix(teacher.readings[place]))
+    reading = time.perf_counter() - start
+    said = answer(given, question, hear=hear)
+    return replace(said, first_token_s=said.first_token_s + reading, seconds=said.seconds + reading)
+
+
+def _say(ask_aloud: Callable[[Callable[[str], None]], Answer]) -> None:
+    """Print an answer as it comes, then what it cost."""
+
+    def hear(piece: str) -> None:
+        sys.stdout.write(piece)
+        sys.stdout.flush()
+
+    answer = ask_aloud(hear)
+    sys.stdout.write("\n")
+    sys.stdout.flush()
+    cut = "" if answer.finish_reason == "stop" else "; cut off at the limit"
+    err.print(
+        f"[dim]{answer.prompt_positions:,} positions before the question, "
+        f"{answer.prefix_bytes / 1e6:.1f} MB; first token after {answer.first_token_s:.2f} s, "
+        f"{answer.seconds:.1f} s in all{cut}[/dim]"
+    )
+
+
+def _warn_of_other_document(compiled: Compiled, sha256: str, path: Path) -> None:
+    if sha256 != compiled.artifact.manifest.document["sha256"]:
+        err.print(
+            f"[yellow]Note:[/yellow] the text of {_escaped(str(path))} is not the one that was compiled "
+            f"({_escaped(compiled.artifact.manifest.document['name'])}); answers can differ for that reason.",
+            soft_wrap=True,
+        )
+
+
+def _check_target(path: Path) -> None:
+    """Refuse a place that cannot be written to before any work is done."""
+    if path.is_dir():
+        raise SettingsError(f"{path} is a folder; give the name of a file to write.")
+    if not path.absolute().parent.is_dir():
+        raise SettingsError(f"There is no folder {path.absolute().parent} to write {path.name} to.")
+
+
+def _escaped(text: str) -> str:
+    from rich.markup import escape
+
+    return escape(text)

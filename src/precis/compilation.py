@@ -1,0 +1,390 @@
+"""Compiling a document into σ, stage by stage: ask, teach, warm start, train, seal."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from precis import questions as asking
+from precis.artifact import Artifact, Manifest
+from precis.document import Document
+from precis.errors import QuestionsError, SettingsError
+from precis.gold import LONGEST_ANSWER, Gold, Taught, Teacher, teach
+from precis.language_model import LanguageModel
+from precis.model_source import cache_folder, load_model
+from precis.objective import Objective
+from precis.prefix import Prefix
+from precis.progress import Progress
+from precis.questions import Question
+from precis.soft_prompt import SINK, EmbeddingPrompt, KeyValuePrompt, SoftPrompt
+from precis.training import Clock, HeldOut, Schedule, Trainer
+from precis.warm_start import WARM_STARTS, embedding_start, key_value_start
+from precis.work_folder import WorkFolder, key_of
+
+DEFAULT_RATIO = 20.0
+DEFAULT_OBJECTIVE = "nll"
+# Of the time that --minutes gives: by when asking, and by when teaching must end.
+ASKING_ENDS, TEACHING_ENDS = 0.2, 0.45
+HELD_OUT_SHARE, FEWEST_HELD_OUT, MOST_HELD_OUT = 0.1, 4, 32
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to compile. The defaults are what measured best (docs/method.md says on what).
+
+    Parameters
+    ----------
+    slots
+        Length of σ; None: as `ratio` says.
+    ratio
+        Document tokens for every slot; 20 by default.
+    objective, objective_weight
+        `nll`, `kl` or `mix`; for `mix`, the weight of kl.
+    form
+        `kv` or `embedding`.
+    warm_start
+        `attention`, `even`, `first` or `random`.
+    self_study
+        How many questions the model writes; None: by the document's length.
+    minutes
+        Most minutes that the whole compile may take; None: as many as the schedule needs.
+    seed
+        Decides all draws.
+    schedule
+        See `training.Schedule`.
+    """
+
+    slots: int | None = None
+    ratio: float = DEFAULT_RATIO
+    objective: str = DEFAULT_OBJECTIVE
+    objective_weight: float | None = None
+    form: str = KeyValuePrompt.form
+    warm_start: str = "attention"
+    self_study: int | None = None
+    minutes: float | None = None
+    seed: int = 0
+    schedule: Schedule = field(default_factory=Schedule)
+
+    def check(self) -> None:
+        """Refuse what cannot work, before any time is spent.
+
+        Raises
+        ------
+        SettingsError
+            A value is out of its range.
+        """
+        Objective.named(self.objective, self.objective_weight)
+        if self.slots is not None and self.slots < 1:
+            raise SettingsError(f"σ cannot have {self.slots} slots; give 1 or more.")
+        if not self.ratio >= 1:
+            raise SettingsError(f"The ratio is {self.ratio}; it must be 1 or more document tokens a slot.")
+        if self.form not in (KeyValuePrompt.form, EmbeddingPrompt.form):
+            raise SettingsError(f"There is no form '{self.form}'. Choose kv or embedding.")
+        if self.warm_start not in WARM_STARTS:
+            raise SettingsError(
+                f"There is no warm start '{self.warm_start}'. Choose one of {', '.join(WARM_STARTS)}."
+            )
+        if self.minutes is not None and not self.minutes >= 0:
+            raise SettingsError(f"--minutes is {self.minutes}; it must be 0 or more.")
+        if self.self_study is not None and self.self_study < 0:
+            raise SettingsError(
+                f"The number of self-study questions is {self.self_study}; it must be 0 or more."
+            )
+
+    def slots_for(self, document_tokens: int) -> int:
+        """Give the length of σ for a document.
+
+        Raises
+        ------
+        SettingsError
+            It would be as long as the document, or longer.
+        """
+        slots = self.slots or max(SINK + 1, round(document_tokens / self.ratio))
+        if slots > document_tokens:
+            raise SettingsError(
+                f"σ of {slots} slots would be longer than the document, which has {document_tokens} "
+                "tokens. Give fewer slots or a larger ratio."
+            )
+        return slots
+
+
+def compile(
+    document: Document,
+    *,
+    model: LanguageModel | None = None,
+    questions: Sequence[str] = (),
+    settings: Settings | None = None,
+    work: Path | None = None,
+    progress: Progress | None = None,
+) -> Artifact:
+    """Compile a document into an artifact that answers in its place.
+
+    Parameters
+    ----------
+    document
+        From `precis.read` or `Document.from_text`.
+    model
+        From `precis.load_model`; the default model if None.
+    questions
+        Questions of your own to train on, beside those of self-study.
+    settings
+        See `Settings`.
+    work
+        Where unfinished work is kept; a folder in the user's cache if None. The same compile begun
+        again goes on from there; one with other slots or another objective reuses questions and gold
+        answers.
+    progress
+        Hears of every stage.
+
+    Returns
+    -------
+    The artifact; write it with `Artifact.save`. Interrupted (Ctrl-C) while training, it holds the
+    best σ so far.
+
+    Raises
+    ------
+    SettingsError, QuestionsError, ModelError, StorageError
+        Something cannot work; the message says what.
+    """
+    settings = settings or Settings()
+    settings.check()
+    progress = progress or Progress()
+    model = model or load_model()
+    return _Compilation(document, model, questions, settings, work, progress).run()
+
+
+class _Compilation:
+    """The state of one call of `compile`: what its stages share."""
+
+    def __init__(
+        self,
+        document: Document,
+        model: LanguageModel,
+        questions: Sequence[str],
+        settings: Settings,
+        work: Path | None,
+        progress: Progress,
+    ) -> None:
+        self.document = document
+        self.model = model
+        self.own_questions = [Question(text) for text in questions]
+        self.settings = settings
+        self.progress = progress
+        self.clock = Clock(None if settings.minutes is None else settings.minutes * 60)
+        self.objective = Objective.named(settings.objective, settings.objective_weight)
+        self.teacher = Teacher(model, document)
+        self.slots = settings.slots_for(self.teacher.tokens)
+        identity = key_of(model.digest, model.tokenizer_digest, str(model.dtype), document.sha256)
+        self.work = WorkFolder((work or cache_folder() / "work") / identity)
+
+    def run(self) -> Artifact:
+        """Go through the stages."""
+        if not self.teacher.reads_whole:
+            self.progress.note(
+                f"The document ({self.teacher.tokens:,} tokens) is longer than the model's window "
+                f"({self.model.window:,}): the teacher reads {len(self.teacher.readings)} overlapping "
+                "parts of it, each with the questions that came from there."
+            )
+        study, questions = self._ask()
+        taught, held_out = self._teach(questions)
+        yardstick = self._yardstick(held_out.golds)
+        soft_prompt = self._warm_start(taught)
+        trainer = Trainer(
+            self.model,
+            soft_prompt,
+            self.objective,
+            taught.golds,
+            yardstick,
+            schedule=self.settings.schedule,
+            seed=self.settings.seed,
+            clock=self.clock,
+            work=self.work,
+            name=self._training_name(taught.golds, held_out.golds),
+        )
+        if trainer.run(self.progress):
+            self.progress.note("Interrupted: sealing the best σ so far.")
+        data = self._data(study, taught, held_out)
+        return Artifact(self._manifest(soft_prompt, data, trainer), soft_prompt.tensors(self.model.dtype))
+
+    def _ask(self) -> tuple[asking.Study, list[Question]]:
+        """Give all questions, in an order in which every beginning covers the whole document."""
+        count = self.settings.self_study
+        count = asking.automatic_count(self.teacher.tokens) if count is None else count
+        self.progress.stage("asking", count)
+        study = asking.self_study(
+            self.model,
+            self.document,
+            count,
+            self.settings.seed,
+            self.work,
+            out_of_time=lambda: self.clock.past(ASKING_ENDS),
+            progress=self.progress.advance,
+        )
+        own = {question.text for question in self.own_questions}
+        questions = self.own_questions + [item for item in study.questions if item.text not in own]
+        if len(questions) < 2:
+            raise QuestionsError(
+                f"There are {len(questions)} questions to train on, which is too few: σ needs at least 2, "
+                "one to learn from and one to be measured by. Give a file with --questions, or let the "
+                "model write some (--self-study)."
+            )
+        random.Random(self.settings.seed).shuffle(questions)
+        return study, questions
+
+    def _teach(self, questions: Sequence[Question]) -> tuple[Taught, Taught]:
+        """Answer the questions to train on, and those held out."""
+        held = min(MOST_HELD_OUT, max(FEWEST_HELD_OUT, round(len(questions) * HELD_OUT_SHARE)))
+        held = min(held, len(questions) // 2)
+        self.progress.stage("teaching", len(questions))
+        held_out = teach(self.teacher, questions[:held], self.work, progress=self.progress.advance)
+        taught = teach(
+            self.teacher,
+            questions[held:],
+            self.work,
+            out_of_time=lambda: self.clock.past(TEACHING_ENDS),
+            progress=self.progress.advance,
+        )
+        if not taught.golds or not held_out.golds:
+            raise QuestionsError(
+                "The model gave no usable answer to any of the questions, so there is nothing to learn "
+                "from. Try a larger model, or questions of your own (--questions)."
+            )
+        return taught, held_out
+
+    def _yardstick(self, golds: Sequence[Gold]) -> HeldOut:
+        """Measure the held-out questions without the document; with it is known already."""
+        nothing = self.model.given(self.model.prefill(self.model.chat.reading("")))
+        tokens = sum(len(gold.tokens) for gold in golds)
+        total = 0.0
+        for gold, scores in zip(golds, nothing.score([gold.row for gold in golds]), strict=True):
+            total -= float(scores.gather(1, torch.tensor(gold.tokens, device=scores.device)[:, None]).sum())
+        full = -sum(float(gold.log_probabilities.sum()) for gold in golds)
+        return HeldOut(golds, total / tokens, full / tokens)
+
+    def _warm_start(self, taught: Taught) -> SoftPrompt:
+        """Make σ₀ from what the teacher read."""
+        self.progress.stage("warm start", 1)
+        settings = self.settings
+        if settings.form == EmbeddingPrompt.form:
+            embeddings, importance = self._embeddings(taught)
+            start = embedding_start(settings.warm_start, embeddings, importance, self.slots, settings.seed)
+            soft_prompt: SoftPrompt = EmbeddingPrompt(start)
+        else:
+            document, importance = self._document_prefix(taught)
+            soft_prompt = KeyValuePrompt(
+                key_value_start(settings.warm_start, document, importance, self.slots, settings.seed)
+            )
+        self.progress.advance(1)
+        return soft_prompt
+
+    def _document_prefix(self, taught: Taught) -> tuple[Prefix, Tensor]:
+        """Keys and values of all that the teacher read, with the importance of each slot."""
+        whole: Prefix | None = None
+        weights = []
+        header = len(self.model.chat.reading(""))
+        for place, reading in enumerate(self.teacher.readings):
+            prefix = self.teacher.prefix(reading)
+            importance = taught.importance.get(place, torch.zeros(prefix.positions.shape))
+            if whole is not None:  # the instruction was in the first part already
+                later = torch.arange(header, prefix.slots, device=self.model.device)
+                prefix = prefix.select(later.expand(*prefix.positions.shape[:2], -1))
+                importance = importance[:, :, header:]
+            weights.append(importance)
+            end = prefix.next_position if whole is None else max(whole.next_position, prefix.next_position)
+            whole = prefix if whole is None else whole.followed_by(replace(prefix, next_position=end))
+        assert whole is not None
+        return whole, torch.cat(weights, dim=2).to(self.model.device)
+
+    def _embeddings(self, taught: Taught) -> tuple[Tensor, Tensor]:
+        """Input embeddings of all that the teacher read, with the importance of each token."""
+        header = len(self.model.chat.reading(""))
+        embeddings, weights = [], []
+        for place, reading in enumerate(self.teacher.readings):
+            tokens = self.model.chat.reading(reading.text)
+            shape = (self.model.layers, self.model.kv_heads, len(tokens))
+            skipped = 0 if place == 0 else header
+            embeddings.append(self.model.embed(tokens[skipped:]))
+            weights.append(taught.importance.get(place, torch.zeros(shape))[:, :, skipped:])
+        return torch.cat(embeddings), torch.cat(weights, dim=2).to(self.model.device)
+
+    def _training_name(self, golds: Sequence[Gold], held_out: Sequence[Gold]) -> str:
+        """Name the file of the training state by everything that the training depends on."""
+        settings = replace(self.settings, minutes=None)
+        data = [[(gold.asking, gold.tokens) for gold in part] for part in (golds, held_out)]
+        return f"training-{key_of(str(settings), self.slots, data, self.objective.weight)}"
+
+    def _data(self, study: asking.Study, taught: Taught, held_out: Taught) -> dict[str, object]:
+        golds = taught.golds
+        reads = "the whole document"
+        if not self.teacher.reads_whole:
+            reads = f"{len(self.teacher.readings)} overlapping parts of the document"
+        return {
+            "questions": len(golds),
+            "held_out": len(held_out.golds),
+            "own_questions": len(self.own_questions),
+            "self_study_questions": len(study.questions),
+            "dropped_questions": study.dropped,
+            "dropped_answers": taught.dropped + held_out.dropped,
+            "answer_tokens": sum(len(gold.tokens) for gold in golds),
+            "longest_answer": LONGEST_ANSWER,
+            "top_k": golds[0].top_ids.shape[1],
+            "top_k_mass": sum(gold.mass for gold in golds) / len(golds),
+            "teacher_reads": reads,
+        }
+
+    def _manifest(self, soft_prompt: SoftPrompt, data: dict[str, object], trainer: Trainer) -> Manifest:
+        model, settings, held_out, state = self.model, self.settings, trainer.held_out, trainer.state
+        schedule = settings.schedule
+        next_position = soft_prompt.prefix(model).next_position
+        return Manifest(
+            model={
+                "name": model.name,
+                "type": model.network.config.model_type,
+                "digest": model.digest,
+                "tokenizer_digest": model.tokenizer_digest,
+                "layers": model.layers,
+                "kv_heads": model.kv_heads,
+                "head_dim": model.head_dim,
+                "hidden_size": model.hidden_size,
+            },
+            document={
+                "name": self.document.name,
+                "sha256": self.document.sha256,
+                "tokens": self.teacher.tokens,
+            },
+            form=settings.form,
+            slots=self.slots,
+            ratio=self.teacher.tokens / self.slots,
+            next_position=next_position,
+            objective=self.objective.name,
+            objective_weight=self.objective.weight,
+            warm_start=settings.warm_start,
+            seed=settings.seed,
+            data=data,
+            training={
+                "epochs": schedule.epochs,
+                "rows": schedule.rows,
+                "learning_rate": schedule.learning_rate,
+                "steps": state.step,
+                "best_step": state.best_step,
+                "held_out_nll": [[step, round(nll, 6)] for step, nll in state.history],
+            },
+            fidelity={
+                "recovery": held_out.recovery(state.best_nll),
+                "nll_none": held_out.nll_none,
+                "nll": state.best_nll,
+                "nll_full": held_out.nll_full,
+            },
+            versions={
+                "precis": version("precis"),
+                "torch": torch.__version__,
+                "transformers": version("transformers"),
+                "computed_in": str(model.dtype).removeprefix("torch."),
+            },
+        )

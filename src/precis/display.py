@@ -1,0 +1,157 @@
+"""What the command line shows: bars while it works, tables after."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import TracebackType
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.progress import (
+    Progress as RichProgress,
+)
+from rich.table import Table
+
+from precis.artifact import Manifest
+from precis.evaluation import Report
+from precis.progress import Progress
+
+
+class Bars(Progress):
+    """One bar a stage; the training bar shows the held-out recovery."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._bars = RichProgress(
+            TextColumn("{task.description:<11}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[found]}"),
+            console=console,
+        )
+        self._task: TaskID | None = None
+
+    def __enter__(self) -> Bars:
+        """Start drawing."""
+        self._bars.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Stop drawing; what was drawn stays."""
+        self._bars.stop()
+
+    def stage(self, name: str, total: int) -> None:
+        """Start a bar."""
+        self._task = self._bars.add_task(name, total=total, found="")
+
+    def advance(self, units: int) -> None:
+        """Move the current bar."""
+        if self._task is not None:
+            self._bars.advance(self._task, units)
+
+    def recovery(self, value: float | None) -> None:
+        """Show the held-out recovery beside the bar."""
+        if self._task is not None and value is not None:
+            self._bars.update(self._task, found=f"held-out recovery {value:.2f}")
+
+    def note(self, text: str) -> None:
+        """Print a sentence above the bars."""
+        self._console.print(f"[yellow]Note:[/yellow] {escape(text)}", soft_wrap=True)
+
+
+def describe(console: Console, manifest: Manifest, path: Path) -> None:
+    """Show what an artifact is, in a few lines."""
+    fidelity, data, model = manifest.fidelity, manifest.data, manifest.model
+    rows = {
+        "document": f"{manifest.document['name']} ({manifest.document['tokens']:,} tokens)",
+        "model": f"{model['name']} (weights {model['digest'][:12]})",
+        "soft prompt": f"{manifest.slots} slots, {manifest.form} form: {manifest.ratio:.1f} times shorter",
+        "made with": f"objective {manifest.objective}, warm start {manifest.warm_start}, "
+        f"seed {manifest.seed}",
+        "trained on": f"{data['questions']} questions ({data['dropped_questions']} questions and "
+        f"{data['dropped_answers']} answers dropped); the teacher read {data['teacher_reads']}",
+        "recovery": f"{_number(fidelity['recovery'])} on {data['held_out']} held-out questions "
+        f"(NLL {_number(fidelity['nll_none'])} without the document, {_number(fidelity['nll'])} with the "
+        f"soft prompt, {_number(fidelity['nll_full'])} with the full document)",
+        "file": f"{path} ({path.stat().st_size / 1e6:.1f} MB)",
+    }
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value in rows.items():
+        table.add_row(name, escape(value))
+    console.print(table)
+
+
+def show_report(console: Console, report: Report) -> None:
+    """Show the comparison as a table."""
+    table = Table(
+        title=f"{report.questions} questions on {report.document}, {report.model}, "
+        f"{report.ratio:.1f} document tokens a slot",
+        title_justify="left",
+    )
+    table.add_column("")
+    for name in report.methods:
+        table.add_column(name, justify="right")
+    for label, measure, show in (
+        ("NLL of the full-document answer, a token", "nll", _number),
+        ("KL to the full document, a token", "kl", _number),
+        ("same most likely token", "top1", _percent),
+        ("answer matches the full document's (F1)", "match", _percent),
+        ("human answers: exact match", "em", _percent),
+        ("human answers: F1", "f1", _percent),
+        ("positions before the question", "prompt_positions", _whole),
+        ("their memory, MB", "prefix_bytes", _megabytes),
+        ("time to first token, s", "first_token_s", _number),
+        ("tokens a second after it", "tokens_per_s", _tenths),
+        ("failures", "failures", _whole),
+    ):
+        values = [getattr(scores, measure) for scores in report.methods.values()]
+        table.add_row(label, *(show(value) for value in values))
+    console.print(table)
+    console.print(
+        f"[bold]Recovery {_number(report.recovery)}[/bold]: of what the document adds over knowing nothing, "
+        "the part that the soft prompt keeps."
+    )
+
+
+def show_answers(console: Console, report: Report, count: int) -> None:
+    """Show some answers side by side."""
+    step = max(1, len(report.answers) // max(1, count))
+    for answers in report.answers[::step][:count]:
+        console.print(f"\n[bold]{escape(answers['question'])}[/bold]")
+        for name in report.methods:
+            console.print(f"  {name:<7} {escape(answers[name])}", soft_wrap=True)
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"
+
+
+def _tenths(value: float | None) -> str:
+    return "–" if value is None else f"{value:.1f}"
+
+
+def _percent(value: float | None) -> str:
+    return "–" if value is None else f"{100 * value:.1f} %"
+
+
+def _whole(value: float | None) -> str:
+    return "–" if value is None else f"{value:,.0f}"
+
+
+def _megabytes(value: float | None) -> str:
+    return "–" if value is None else f"{value / 1e6:.1f}"

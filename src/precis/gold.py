@@ -1,0 +1,266 @@
+"""ŷ, the gold answers: what the frozen model says with the whole document before it.
+
+The document is read once; all questions are answered in batches against that one prefix. Where the
+document does not fit the model's window, the teacher reads windows of neighbouring spans instead, each
+question going to the window in whose middle its span stands.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from precis.document import Document
+from precis.language_model import Generation, LanguageModel, Row
+from precis.prefix import Prefix
+from precis.questions import Question
+from precis.spans import SPAN_TOKENS, Span, spans_of
+from precis.work_folder import WorkFolder, key_of
+
+TOP_K = 32
+LONGEST_ANSWER = 48
+# Tokens of the window that stay free for a question and its answer.
+ROOM = 512
+# A teacher that reads in windows reads this many tokens at a time: about four pages.
+WINDOW_TOKENS = 2048
+# Questions answered between two savings.
+CHUNK = 96
+
+
+@dataclass(frozen=True)
+class Gold:
+    """A gold answer with what the teacher thought at each of its tokens.
+
+    Parameters
+    ----------
+    question
+        What was asked.
+    asking
+        The tokens of the prompt after the document.
+    tokens
+        `[answer token]`: the answer, with the stop token where the model ended it.
+    log_probabilities
+        `[answer token]`, of the tokens under the teacher.
+    top_ids, top_log_probabilities
+        `[answer token, k]`: the teacher's most likely tokens.
+    """
+
+    question: Question
+    asking: list[int]
+    tokens: list[int]
+    log_probabilities: Tensor
+    top_ids: Tensor
+    top_log_probabilities: Tensor
+
+    @property
+    def row(self) -> Row:
+        """Prompt and answer, for scoring and training."""
+        return Row(self.asking, self.tokens)
+
+    @property
+    def mass(self) -> float:
+        """Mean probability that the kept tokens cover together."""
+        return float(self.top_log_probabilities.exp().sum(1).mean())
+
+
+@dataclass(frozen=True)
+class Reading:
+    """One stretch of the document that the teacher reads at a time: spans `first` to `last`."""
+
+    text: str
+    first: int
+    last: int
+
+
+class Teacher:
+    """The frozen model with the document before it.
+
+    Parameters
+    ----------
+    model, document
+        Who reads what.
+    """
+
+    def __init__(self, model: LanguageModel, document: Document) -> None:
+        self.model = model
+        self.document = document
+        self.tokens = model.chat.document_tokens(document.text)
+        room = min(ROOM, model.window // 4)
+        self.reads_whole = len(model.chat.reading(document.text)) + room <= model.window
+        self.spans: list[Span] = [] if self.reads_whole else spans_of(document.text, model.chat)
+        self.readings = self._whole() if self.reads_whole else self._windows(model.window - room)
+
+    def _whole(self) -> list[Reading]:
+        return [Reading(self.document.text, 0, 0)]
+
+    def _windows(self, room: int) -> list[Reading]:
+        """Cut overlapping windows: each starts in the middle of the one before."""
+        around = len(self.model.chat.reading(""))
+        limit = max(SPAN_TOKENS, min(WINDOW_TOKENS, room - around - SPAN_TOKENS))
+        readings: list[Reading] = []
+        first = 0
+        while True:
+            last, tokens = first, self.spans[first].tokens
+            while last + 1 < len(self.spans) and tokens + self.spans[last + 1].tokens <= limit:
+                last += 1
+                tokens += self.spans[last].tokens
+            text = self.document.text[self.spans[first].start : self.spans[last].end]
+            readings.append(Reading(text, first, last))
+            if last + 1 == len(self.spans):
+                return readings
+            first += max(1, (last + 1 - first) // 2)
+
+    def prefix(self, reading: Reading) -> Prefix:
+        """Read."""
+        return self.model.prefill(self.model.chat.reading(reading.text))
+
+    def assign(self, questions: Sequence[Question]) -> dict[int, list[int]]:
+        """Say which questions (by their numbers) belong to which reading.
+
+        A question that came from no span goes where most of its words stand (BM25).
+        """
+        assigned: dict[int, list[int]] = {}
+        homeless = [number for number, question in enumerate(questions) if question.span is None]
+        found = dict(zip(homeless, self._retrieve([questions[n].text for n in homeless]), strict=True))
+        for number, question in enumerate(questions):
+            span = found[number] if question.span is None else question.span
+            assigned.setdefault(self._reading_of(span), []).append(number)
+        return dict(sorted(assigned.items()))
+
+    def _reading_of(self, span: int) -> int:
+        if self.reads_whole:
+            return 0
+        middles = [abs((reading.first + reading.last) / 2 - span) for reading in self.readings]
+        return middles.index(min(middles))
+
+    def _retrieve(self, texts: Sequence[str]) -> list[int]:
+        if self.reads_whole or not texts:
+            return [0] * len(texts)
+        import bm25s
+
+        passages = [self.document.text[span.start : span.end] for span in self.spans]
+        index = bm25s.BM25()
+        index.index(bm25s.tokenize(passages, show_progress=False), show_progress=False)
+        asked = bm25s.tokenize(list(texts), show_progress=False)
+        best, _ = index.retrieve(asked, k=1, show_progress=False)
+        return [int(row[0]) for row in best]
+
+
+@dataclass(frozen=True)
+class Taught:
+    """Gold answers, and what their queries looked at in the document.
+
+    Parameters
+    ----------
+    golds
+        One a question that was answered well, in the order of the questions.
+    dropped
+        How many answers were empty or degenerate.
+    importance
+        One a reading, `[layer, kv_head, slot]`: the squared attention of all queries by slot.
+    """
+
+    golds: list[Gold]
+    dropped: int
+    importance: dict[int, Tensor]
+
+
+def teach(
+    teacher: Teacher,
+    questions: Sequence[Question],
+    work: WorkFolder,
+    *,
+    out_of_time: Callable[[], bool] = lambda: False,
+    progress: Callable[[int], None] = lambda _: None,
+) -> Taught:
+    """Answer all questions greedily with the document in context.
+
+    The work folder keeps every finished chunk of answers.
+
+    Parameters
+    ----------
+    out_of_time
+        Asked after every chunk; where it says yes, the rest stays unanswered.
+    progress
+        Called with the number of questions just answered.
+    """
+    golds: dict[int, Gold] = {}
+    importance: dict[int, Tensor] = {}
+    answered = 0
+    for place, numbers in teacher.assign(questions).items():
+        prefix: Prefix | None = None
+        for start in range(0, len(numbers), CHUNK):
+            chunk = numbers[start : start + CHUNK]
+            asked = [questions[number] for number in chunk]
+            name = f"gold-{place:05d}-{key_of([question.text for question in asked], TOP_K, LONGEST_ANSWER)}"
+            kept = work.read_tensors(name)
+            if kept is None:
+                prefix = teacher.prefix(teacher.readings[place]) if prefix is None else prefix
+                kept = _answer(teacher.model, prefix, asked), None
+                work.write_tensors(name, kept[0])
+            tensors = kept[0]
+            importance[place] = importance.get(place, 0) + tensors.pop("importance")
+            for number, gold in zip(chunk, _unpack(teacher.model, asked, tensors), strict=True):
+                if not degenerate(gold.tokens, teacher.model):
+                    golds[number] = gold
+            answered += len(chunk)
+            progress(len(chunk))
+            if out_of_time():
+                return _taught(golds, answered, importance)
+    return _taught(golds, answered, importance)
+
+
+def _taught(golds: dict[int, Gold], answered: int, importance: dict[int, Tensor]) -> Taught:
+    return Taught([golds[number] for number in sorted(golds)], answered - len(golds), importance)
+
+
+def _answer(model: LanguageModel, prefix: Prefix, questions: Sequence[Question]) -> dict[str, Tensor]:
+    """Answer one chunk; everything worth keeping, as tensors."""
+    importance = torch.zeros(prefix.positions.shape, dtype=torch.float32, device=model.device)
+    generations = model.given(prefix).generate(
+        [model.chat.asking(question.text) for question in questions],
+        max_tokens=LONGEST_ANSWER,
+        top_k=min(TOP_K, model.network.config.get_text_config().vocab_size),
+        importance=importance,
+    )
+    return {"importance": importance.cpu(), **_pack(generations)}
+
+
+def _pack(generations: Sequence[Generation]) -> dict[str, Tensor]:
+    return {
+        "lengths": torch.tensor([len(generation.tokens) for generation in generations]),
+        "tokens": torch.tensor([token for g in generations for token in g.tokens], dtype=torch.int32),
+        "log_probabilities": torch.tensor([value for g in generations for value in g.log_probabilities]),
+        "top_ids": torch.tensor([ids for g in generations for ids in g.top_ids], dtype=torch.int32),
+        "top_log_probabilities": torch.tensor(
+            [values for g in generations for values in g.top_log_probabilities]
+        ),
+    }
+
+
+def _unpack(model: LanguageModel, questions: Sequence[Question], tensors: dict[str, Tensor]) -> list[Gold]:
+    lengths = tensors["lengths"].tolist()
+    parts = {name: torch.split(tensors[name], lengths) for name in tensors if name != "lengths"}
+    return [
+        Gold(
+            question,
+            model.chat.asking(question.text),
+            parts["tokens"][number].tolist(),
+            parts["log_probabilities"][number],
+            parts["top_ids"][number].long(),
+            parts["top_log_probabilities"][number],
+        )
+        for number, question in enumerate(questions)
+    ]
+
+
+def degenerate(tokens: Sequence[int], model: LanguageModel) -> bool:
+    """Whether an answer says nothing, or goes round in a circle."""
+    said = [token for token in tokens if token not in model.chat.stop_tokens]
+    if not model.chat.decode(said):
+        return True
+    triples = list(zip(said, said[1:], said[2:], strict=False))
+    return len(triples) >= 12 and len(set(triples)) < len(triples) / 2

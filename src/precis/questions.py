@@ -1,0 +1,228 @@
+"""z, the questions that σ is trained on: the user's own, and self-study.
+
+In self-study the model writes questions about every span of the document. Asked plainly, a small
+model writes rubbish. Two things help it: worked turns (passage, question) before the passage, and a
+forced beginning of the question, which is also what makes the questions differ.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+
+from precis.chat import Turn
+from precis.document import Document
+from precis.errors import SettingsError
+from precis.language_model import LanguageModel, Sampling
+from precis.prefix import Prefix
+from precis.spans import Span, spans_of
+from precis.work_folder import WorkFolder, key_of
+
+TOKENS_A_QUESTION = 6
+FEWEST, MOST = 96, 2048
+LONGEST_QUESTION = 32
+
+BEGINNINGS = (
+    "What",
+    "Who",
+    "When",
+    "Where",
+    "Why",
+    "How",
+    "How many",
+    "Which",
+    "What is",
+    "What was",
+    "What did",
+    "In what",
+    "What kind of",
+    "What happened",
+    "Who was",
+    "How did",
+    "How much",
+    "What are",
+    "According to the text, what",
+    "What does",
+)
+
+_WORKED = (
+    Turn(
+        "The Sable Bridge was opened in 1874 by the engineer Ada Quill. It replaced a ferry that had "
+        "carried 300 people a day. Because its cables are coated in zinc, they do not rust.",
+        "Who opened the Sable Bridge in 1874?",
+    ),
+    Turn(
+        "Kestrels hover above open fields while they look for voles. They nest in holes of old trees, "
+        "and lay four to six eggs in April.",
+        "Where do kestrels make their nests?",
+    ),
+)
+_REQUEST = "Write one question that this text answers.\n\nText: "
+
+
+@dataclass(frozen=True)
+class Question:
+    """A question and where it came from.
+
+    Parameters
+    ----------
+    text
+        The question.
+    span
+        The number of the span that it was written about; None for the user's own.
+    """
+
+    text: str
+    span: int | None = None
+
+
+@dataclass(frozen=True)
+class Study:
+    """What self-study gave: the questions, and how many were dropped as degenerate or repeated."""
+
+    questions: list[Question]
+    dropped: int
+
+
+def automatic_count(document_tokens: int) -> int:
+    """How many questions a document of that length gets: one for every six tokens, within bounds."""
+    return min(MOST, max(FEWEST, document_tokens // TOKENS_A_QUESTION))
+
+
+def self_study(
+    model: LanguageModel,
+    document: Document,
+    count: int,
+    seed: int,
+    work: WorkFolder,
+    *,
+    out_of_time: Callable[[], bool] = lambda: False,
+    progress: Callable[[int], None] = lambda _: None,
+) -> Study:
+    """Let the model write about `count` questions, the same number for every span.
+
+    Finished spans are kept in the work folder. Spans are visited in an order that leaves no part of
+    the document out for long, so that a run that is stopped early has asked about all parts.
+
+    Parameters
+    ----------
+    out_of_time
+        Asked after every span; where it says yes, the study ends with what it has.
+    progress
+        Called with the number of questions just written.
+
+    Raises
+    ------
+    SettingsError
+        The count is negative.
+    """
+    if count < 0:
+        raise SettingsError(f"The number of self-study questions is {count}; it must be 0 or more.")
+    spans = spans_of(document.text, model.chat) if count else []
+    shares = _shares(count, [span.tokens for span in spans])
+    worked_tokens, _ = model.chat.conversation(_WORKED, "")
+    worked = model.prefill(worked_tokens) if spans else model.empty_prefix()
+    written: dict[int, list[str]] = {}
+    for place in _spread_out(len(spans)):
+        written[place] = _study_span(model, worked, document, spans, place, shares[place], seed, work)
+        progress(shares[place])
+        if out_of_time():
+            break
+    return _gather(written)
+
+
+def _study_span(
+    model: LanguageModel,
+    worked: Prefix,
+    document: Document,
+    spans: Sequence[Span],
+    place: int,
+    count: int,
+    seed: int,
+    work: WorkFolder,
+) -> list[str]:
+    name = f"questions-{place:05d}-{key_of(spans[place].start, count, seed, _REQUEST, BEGINNINGS)}"
+    kept = work.read_json(name)
+    if kept is not None:
+        return list(kept)
+    passage = document.text[spans[place].start : spans[place].end].strip()
+    _, reading = model.chat.conversation(_WORKED, _REQUEST + passage)
+    beginnings = _beginnings(count, seed + place)
+    given = model.given(model.prefill(reading, after=worked))
+    generations = given.generate(
+        [model.chat.encode(beginning) for beginning in beginnings],
+        max_tokens=LONGEST_QUESTION,
+        sampling=Sampling(temperature=0.7, seed=seed * 100_003 + place),
+    )
+    texts = [
+        f"{beginning}{model.chat.tokenizer.decode(generation.tokens, skip_special_tokens=True)}"
+        for beginning, generation in zip(beginnings, generations, strict=True)
+    ]
+    work.write_json(name, texts)
+    return texts
+
+
+def _shares(count: int, tokens: Sequence[int]) -> list[int]:
+    """Split a count over spans by their lengths, every span getting one at least."""
+    whole = sum(tokens)
+    shares, given, passed = [], 0, 0
+    for length in tokens:
+        passed += length
+        share = max(1, round(count * passed / whole) - given)
+        shares.append(share)
+        given += share
+    return shares
+
+
+def _spread_out(count: int) -> Iterator[int]:
+    """Visit 0 … count−1 so that every beginning of the order is spread over the whole."""
+    stride = max(1, round(count**0.5))
+    for first in range(stride):
+        yield from range(first, count, stride)
+
+
+def _beginnings(count: int, seed: int) -> list[str]:
+    """Draw forced beginnings, each about equally often."""
+    draw = random.Random(seed)
+    drawn: list[str] = []
+    while len(drawn) < count:
+        drawn += draw.sample(BEGINNINGS, len(BEGINNINGS))
+    return drawn[:count]
+
+
+def _gather(written: dict[int, list[str]]) -> Study:
+    """Clean the texts, and drop what is degenerate or was asked before."""
+    questions: list[Question] = []
+    seen: set[str] = set()
+    dropped = 0
+    for place in sorted(written):
+        for text in written[place]:
+            question = cleaned(text)
+            key = re.sub(r"\W+", " ", (question or "").lower()).strip()
+            if question is None or key in seen:
+                dropped += 1
+                continue
+            seen.add(key)
+            questions.append(Question(question, place))
+    return Study(questions, dropped)
+
+
+def cleaned(text: str) -> str | None:
+    """Cut a written text to its first question; None where it holds none worth asking."""
+    first = text.strip().split("\n")[0].strip()
+    end = first.find("?")
+    if end < 0:
+        return None
+    question = " ".join(first[: end + 1].split())
+    words = re.findall(r"\w+", question.lower())
+    repeats = len(words) - len(set(words))
+    if len(words) < 4 or repeats > len(words) / 2:
+        return None
+    return question
+
+
+def as_json(questions: Sequence[Question]) -> list[dict[str, object]]:
+    """Give questions as plain values."""
+    return [asdict(question) for question in questions]

@@ -1,0 +1,298 @@
+"""Training σ: only σ moves, the model stays as it is.
+
+The loop keeps the σ that did best on held-out questions, not the last one. Its whole state is saved
+now and then, so that a killed run goes on and ends with the same σ as one that was never killed.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from precis.gold import Gold
+from precis.language_model import LanguageModel
+from precis.objective import Objective
+from precis.progress import Progress
+from precis.soft_prompt import SoftPrompt
+from precis.work_folder import WorkFolder
+
+SECONDS_BETWEEN_CHECKPOINTS = 20.0
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How long and how fast σ learns.
+
+    Parameters
+    ----------
+    epochs
+        Passes over the questions.
+    rows
+        Questions a step.
+    learning_rate
+        Adam's, at its peak; reached after `warm_up` of the steps, then a cosine down to a twentieth.
+    clip
+        Largest norm of the gradient.
+    patience
+        Evaluations without a better held-out loss after which training ends.
+    """
+
+    epochs: int = 4
+    rows: int = 16
+    learning_rate: float = 1e-2
+    warm_up: float = 0.05
+    clip: float = 1.0
+    patience: int = 6
+
+    def factor(self, done: float) -> float:
+        """Share of the peak learning rate when a share `done` of the training is behind."""
+        if done < self.warm_up:
+            return max(done, 1e-3) / self.warm_up
+        rest = (done - self.warm_up) / (1 - self.warm_up)
+        return 0.05 + 0.95 * (1 + math.cos(math.pi * min(1.0, rest))) / 2
+
+
+class Clock:
+    """Time spent on a compile, and how much there is.
+
+    Parameters
+    ----------
+    limit
+        Seconds; None for no limit.
+    spent
+        Seconds that an earlier run of the same compile took.
+    """
+
+    def __init__(self, limit: float | None, spent: float = 0.0) -> None:
+        self.limit = limit
+        self._start = time.monotonic() - spent
+
+    @property
+    def spent(self) -> float:
+        """Seconds so far."""
+        return time.monotonic() - self._start
+
+    def share(self) -> float:
+        """Share of the time that is gone; 0 without a limit."""
+        if self.limit is None:
+            return 0.0
+        return 1.0 if self.limit <= 0 else min(1.0, self.spent / self.limit)
+
+    def past(self, share: float) -> bool:
+        """Whether that share of the time is gone."""
+        return self.limit is not None and self.share() >= share
+
+
+@dataclass
+class HeldOut:
+    """The yardstick: questions that σ is not trained on, and what is known of them."""
+
+    golds: Sequence[Gold]
+    nll_none: float
+    nll_full: float
+
+    def recovery(self, nll: float) -> float | None:
+        """Place an NLL between no document (0) and the whole one (1); None where those are equal."""
+        return recovery(self.nll_none, nll, self.nll_full)
+
+
+def recovery(nll_none: float, nll: float, nll_full: float) -> float | None:
+    """(NLL_none − NLL_σ) / (NLL_none − NLL_full); None where the document does not help."""
+    gap = nll_none - nll_full
+    return (nll_none - nll) / gap if gap > 0 else None
+
+
+@dataclass
+class State:
+    """Everything the loop changes."""
+
+    step: int = 0
+    spent: float = 0.0
+    waited: int = 0
+    best_loss: float = math.inf
+    best_nll: float = math.inf
+    best_step: int = 0
+    history: list[tuple[int, float]] = field(default_factory=list)
+    best: dict[str, Tensor] = field(default_factory=dict)
+
+
+class Trainer:
+    """One training of one σ.
+
+    Parameters
+    ----------
+    model, soft_prompt, objective
+        Who learns what.
+    golds, held_out
+        What σ is trained on, and measured by.
+    schedule, seed
+        How. The seed orders the questions.
+    clock
+        When its time is gone, training ends; the learning rate comes down in time.
+    work, name
+        Where the state is kept, and under which name.
+    """
+
+    def __init__(
+        self,
+        model: LanguageModel,
+        soft_prompt: SoftPrompt,
+        objective: Objective,
+        golds: Sequence[Gold],
+        held_out: HeldOut,
+        *,
+        schedule: Schedule,
+        seed: int,
+        clock: Clock,
+        work: WorkFolder,
+        name: str,
+    ) -> None:
+        self.model = model
+        self.soft_prompt = soft_prompt
+        self.objective = objective
+        self.golds = golds
+        self.held_out = held_out
+        self.schedule = schedule
+        self.seed = seed
+        self.clock = clock
+        self.work = work
+        self.name = name
+        self.parameters = soft_prompt.parameters()
+        self.optimiser = torch.optim.Adam(self.parameters.values(), lr=schedule.learning_rate)
+        self.state = State()
+        self.steps_an_epoch = math.ceil(len(golds) / schedule.rows)
+        self.steps = self.steps_an_epoch * schedule.epochs
+        self._saved = time.monotonic()
+
+    def run(self, progress: Progress) -> bool:
+        """Train to the end, and leave the best σ in `soft_prompt`; True if the user broke it off."""
+        interrupted = False
+        self._resume()
+        progress.stage("training", self.steps)
+        progress.advance(self.state.step)
+        try:
+            if not self.state.history:
+                self._evaluate(progress)
+            while not self._finished():
+                self._step()
+                progress.advance(1)
+                if self.state.step % max(1, self.steps_an_epoch // 2) == 0 or self._finished():
+                    self._evaluate(progress)
+                self._save_now_and_then()
+        except KeyboardInterrupt:
+            interrupted = True
+        if self.state.best:
+            self._set_parameters(self.state.best)
+        return interrupted
+
+    def _done(self) -> float:
+        """Share of the training that is behind, by steps or by time, whichever is further."""
+        return max(self.state.step / self.steps if self.steps else 1.0, self.clock.share())
+
+    def _finished(self) -> bool:
+        return self._done() >= 1 or self.state.waited >= self.schedule.patience
+
+    def _step(self) -> None:
+        for group in self.optimiser.param_groups:
+            group["lr"] = self.schedule.learning_rate * self.schedule.factor(self._done())
+        loss = self._loss(self._batch())
+        self.optimiser.zero_grad()
+        torch.autograd.backward(loss)
+        torch.nn.utils.clip_grad_norm_(self.parameters.values(), self.schedule.clip)
+        self.optimiser.step()
+        self.state.step += 1
+
+    def _batch(self) -> list[Gold]:
+        epoch, place = divmod(self.state.step, self.steps_an_epoch)
+        draw = torch.Generator().manual_seed(self.seed * 1009 + epoch)
+        order = torch.randperm(len(self.golds), generator=draw).tolist()
+        return [self.golds[n] for n in order[place * self.schedule.rows : (place + 1) * self.schedule.rows]]
+
+    def _loss(self, golds: Sequence[Gold]) -> Tensor:
+        student = self.model.given(self.soft_prompt.prefix(self.model))
+        logits = student.answer_logits([gold.row for gold in golds])
+        return self.objective(logits, *targets(golds, logits.device))
+
+    def _evaluate(self, progress: Progress) -> None:
+        """Measure held-out loss; keep σ if it is the best so far."""
+        golds = self.held_out.golds
+        with torch.no_grad():
+            student = self.model.given(self.soft_prompt.prefix(self.model))
+            loss = nll = 0.0
+            for gold, log_probabilities in zip(
+                golds, student.score([gold.row for gold in golds]), strict=True
+            ):
+                gold_ids, top_ids, top = targets([gold], log_probabilities.device)
+                share = len(gold.tokens) / sum(len(gold.tokens) for gold in golds)
+                # log-softmax of log-probabilities is themselves
+                loss += share * float(self.objective(log_probabilities, gold_ids, top_ids, top))
+                nll -= share * float(log_probabilities.gather(1, gold_ids.unsqueeze(1)).mean())
+        self.state.history.append((self.state.step, nll))
+        self.state.waited += 1
+        if loss < self.state.best_loss:
+            self.state.best_loss, self.state.best_nll, self.state.waited = loss, nll, 0
+            self.state.best_step = self.state.step
+            self.state.best = {name: tensor.detach().clone() for name, tensor in self.parameters.items()}
+        progress.recovery(self.held_out.recovery(self.state.best_nll))
+
+    def _set_parameters(self, tensors: dict[str, Tensor]) -> None:
+        with torch.no_grad():
+            for name, parameter in self.parameters.items():
+                parameter.copy_(tensors[name])
+
+    def _save_now_and_then(self) -> None:
+        if time.monotonic() - self._saved < SECONDS_BETWEEN_CHECKPOINTS:
+            return
+        self.save()
+        self._saved = time.monotonic()
+
+    def save(self) -> None:
+        """Write the whole state, in one file."""
+        state = self.state
+        tensors = {f"now.{name}": tensor.detach() for name, tensor in self.parameters.items()}
+        tensors |= {f"best.{name}": tensor for name, tensor in state.best.items()}
+        for name, parameter in self.parameters.items():
+            for moment, value in self.optimiser.state.get(parameter, {}).items():
+                tensors[f"{moment}.{name}"] = value
+        note = {
+            "step": state.step,
+            "spent": self.clock.spent,
+            "waited": state.waited,
+            "best_loss": state.best_loss,
+            "best_nll": state.best_nll,
+            "best_step": state.best_step,
+            "history": state.history,
+        }
+        self.work.write_tensors(self.name, {k: v.cpu().contiguous() for k, v in tensors.items()}, note)
+
+    def _resume(self) -> None:
+        kept = self.work.read_tensors(self.name)
+        if kept is None:
+            return
+        tensors, note = kept
+        moments = ("exp_avg", "exp_avg_sq", "step")
+        self._set_parameters({name: tensors[f"now.{name}"] for name in self.parameters})
+        for name, parameter in self.parameters.items():
+            if f"step.{name}" in tensors:
+                self.optimiser.state[parameter] = {
+                    moment: tensors[f"{moment}.{name}"].to("cpu" if moment == "step" else parameter.device)
+                    for moment in moments
+                }
+        best = {name: tensors[f"best.{name}"].to(p.device) for name, p in self.parameters.items()}
+        note["history"] = [(int(step), float(nll)) for step, nll in note["history"]]
+        self.state = State(best=best, **note)
+        self.clock._start -= self.state.spent
+
+
+def targets(golds: Sequence[Gold], device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    """Gold ids `[answer token]`, and the teacher's top ids and log-probabilities `[answer token, k]`."""
+    return (
+        torch.tensor([token for gold in golds for token in gold.tokens], device=device),
+        torch.cat([gold.top_ids for gold in golds]).to(device),
+        torch.cat([gold.top_log_probabilities for gold in golds]).to(device),
+    )
