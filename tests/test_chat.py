@@ -1,0 +1,50 @@
+"""Prompts: split where a prefix can take the document's place."""
+
+from precis.chat import BRIEF_INSTRUCTION, INSTRUCTION, Chat, Turn
+from tests.conftest import make_tokenizer
+
+TEMPLATE = (
+    "{% for message in messages %}<turn>{{ message['role'] }}\n{{ message['content'] | trim }}<end>\n"
+    "{% endfor %}{% if add_generation_prompt %}<turn>assistant\n{% endif %}"
+)
+
+
+def test_reading_and_asking_together_are_the_templates_own_prompt():
+    tokenizer = make_tokenizer(TEMPLATE)
+    chat = Chat(tokenizer)
+    content = f"Document:\nThe lamp is red.\n\n{BRIEF_INSTRUCTION}\nQuestion: What is red?"
+    whole = tokenizer.apply_chat_template(
+        [{"role": "user", "content": content}], tokenize=False, add_generation_prompt=True
+    )
+    tokens = chat.reading("The lamp is red.") + chat.asking("What is red?")
+    assert tokenizer.decode(tokens) == whole
+
+
+def test_the_turns_closing_token_ends_an_answer():
+    tokenizer = make_tokenizer(TEMPLATE)
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<turn>", "<end>"]})
+    chat = Chat(tokenizer, stop_tokens=[7])
+    assert chat.stop_tokens == {7, tokenizer.eos_token_id, tokenizer.convert_tokens_to_ids("<end>")}
+
+
+def test_without_a_template_a_plain_one_is_used():
+    chat = Chat(make_tokenizer())
+    assert chat.reading("x")[0] == chat.tokenizer.bos_token_id
+    text = chat.tokenizer.decode(chat.reading("The lamp is red.")[1:] + chat.asking("What is red?"))
+    assert text == f"{INSTRUCTION}\n\nDocument:\nThe lamp is red.\n\nQuestion: What is red?\nAnswer:"
+
+
+def test_a_conversation_splits_before_what_is_said_last():
+    for template in (None, TEMPLATE):
+        chat = Chat(make_tokenizer(template))
+        worked, rest = chat.conversation([Turn("one", "two")], "three")
+        again, other = chat.conversation([Turn("one", "two")], "four")
+        assert worked == again
+        assert "three" in chat.tokenizer.decode(rest)
+        assert "four" in chat.tokenizer.decode(other)
+        assert "two" in chat.tokenizer.decode(worked)
+
+
+def test_text_that_looks_like_a_placeholder_is_left_alone():
+    chat = Chat(make_tokenizer())
+    assert "{document}" in chat.tokenizer.decode(chat.reading("{document} {}"))
