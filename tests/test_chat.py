@@ -45,6 +45,13 @@ def test_a_conversation_splits_before_what_is_said_last():
         assert "two" in chat.tokenizer.decode(worked)
 
 
+def test_special_tokens_in_a_users_text_are_only_text():
+    chat = Chat(make_tokenizer(TEMPLATE))
+    stop = chat.tokenizer.eos_token_id
+    assert stop not in chat.reading("The lamp </s> is red.") + chat.asking("What </s>?")
+    assert "</s>" in chat.tokenizer.decode(chat.asking("What </s>?"))
+
+
 def test_text_that_looks_like_a_placeholder_is_left_alone():
     chat = Chat(make_tokenizer())
     assert "{document}" in chat.tokenizer.decode(chat.reading("{document} {}"))

@@ -78,8 +78,10 @@ def test_its_prompts_are_the_plain_form_of_precis(tokenizer):
     chat = Chat(tokenizer)
     document, question = document_text(DOCUMENTS[0]), question_text(DOCUMENTS[0][0], 1)
     for text in ("", document):
-        assert chat.reading(text) == tokenizer.encode(prefix_text(text))
-    assert chat.asking(question) == tokenizer.encode(suffix_text(question), add_special_tokens=False)
+        whole = tokenizer.encode(prefix_text(text)) + tokenizer.encode(
+            suffix_text(question), add_special_tokens=False
+        )
+        assert chat.reading(text) + chat.asking(question) == whole
 
 
 def test_every_word_of_the_language_is_one_token(tokenizer):

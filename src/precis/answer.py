@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from precis.errors import QuestionsError
 from precis.language_model import Conditioned
 
 LONGEST = 256
@@ -68,6 +69,8 @@ def answer(
     QuestionsError
         The question is empty, or does not fit the model's window.
     """
+    if not question.strip():
+        raise QuestionsError("The question is empty. Ask something, in quotation marks.")
     chat = given.model.chat
     start = time.perf_counter()
     first = 0.0

@@ -1,8 +1,8 @@
 """The only owner of chat formatting: what stands before a document, after it, and where answers end.
 
 A prompt has two parts that are tokenised each by itself, so that a prefix can take the place of the
-first: *reading* (the system's text, the instruction, the document) and *asking* (the question, up to
-where the answer begins).
+first: *reading* (everything that is the same for all questions: the system's text, the document, the
+instruction) and *asking* (the question, and on to where the answer begins).
 """
 
 from __future__ import annotations
@@ -12,6 +12,9 @@ from dataclasses import dataclass
 from typing import Any
 
 INSTRUCTION = "Answer the question from the document."
+# Small models follow an instruction best right before the question: on two documents the default model
+# then ends 86 % of its answers by itself, against 44 % with the instruction before the document.
+BRIEF_INSTRUCTION = "Answer the question from the document in a few words."
 
 _DOCUMENT = "\N{OBJECT REPLACEMENT CHARACTER}document\N{OBJECT REPLACEMENT CHARACTER}"
 _QUESTION = "\N{OBJECT REPLACEMENT CHARACTER}question\N{OBJECT REPLACEMENT CHARACTER}"
@@ -41,23 +44,33 @@ class Chat:
     def __init__(self, tokenizer: Any, stop_tokens: Sequence[int] = ()) -> None:
         self.tokenizer = tokenizer
         self.has_template = bool(tokenizer.chat_template)
-        content = f"{INSTRUCTION}\n\nDocument:\n{_DOCUMENT}\n\nQuestion: {_QUESTION}"
-        prompt = self._render([], content) if self.has_template else f"{content}\nAnswer:"
-        self._before, rest = prompt.split(_DOCUMENT)
-        self._between, self._after = rest.split(_QUESTION)
+        if self.has_template:
+            prompt = self._render([], f"Document:\n{_DOCUMENT}\n\n{BRIEF_INSTRUCTION}\nQuestion: {_QUESTION}")
+        else:
+            prompt = f"{INSTRUCTION}\n\nDocument:\n{_DOCUMENT}\n\nQuestion: {_QUESTION}\nAnswer:"
+        before, rest = prompt.split(_DOCUMENT)
+        between, after = rest.split(_QUESTION)
+        # the blank goes with the question: " What" is one token, and a lone blank is none that models know
+        self.before = self._start() + self.encode(before)
+        self.between = self.encode(between.removesuffix(" "))
+        self._after = self.encode(after)
+        self._turn_end = after.split("\n")[0]
         self.stop_tokens = frozenset(stop_tokens) | self._own_stop_tokens()
 
     def reading(self, document: str) -> list[int]:
-        """Tokens of everything before the question: instruction and document."""
-        return self._start() + self.encode(self._before + document)
+        """Tokens of everything before the question: document and instruction.
+
+        They are the same for every question, so that a prefix can hold them all.
+        """
+        return [*self.before, *self.encode_plainly(document), *self.between]
 
     def document_tokens(self, document: str) -> int:
         """How many tokens the document alone has."""
-        return len(self.encode(document))
+        return len(self.encode_plainly(document))
 
     def asking(self, question: str) -> list[int]:
-        """Tokens from after the document to where the answer begins."""
-        return self.encode(self._between + question + self._after)
+        """Tokens of the question, and on to where the answer begins."""
+        return [*self.encode_plainly(f" {question}"), *self._after]
 
     def conversation(self, turns: Sequence[Turn], said: str) -> tuple[list[int], list[int]]:
         """Tokens of a conversation up to where the model answers `said`.
@@ -68,15 +81,27 @@ class Chat:
         """
         if not self.has_template:
             worked = "".join(f"{turn.said}\n{turn.answered}\n\n" for turn in turns)
-            return self._start() + self.encode(worked), self.encode(f"{said}\n")
+            return self._start() + self.encode(worked), self.encode_plainly(f"{said}\n")
         whole = self._render(turns, _DOCUMENT)
         worked_part, rest = whole.split(_DOCUMENT)
-        return self._start() + self.encode(worked_part), self.encode(said + rest)
+        return self._start() + self.encode(worked_part), self.encode_plainly(said) + self.encode(rest)
 
     def encode(self, text: str) -> list[int]:
         """Tokenise without adding anything."""
         tokens: list[int] = self.tokenizer.encode(text, add_special_tokens=False)
         return tokens
+
+    def encode_plainly(self, text: str) -> list[int]:
+        """Tokenise a user's text: what looks like a special token is only text."""
+        tokens: list[int] = self.tokenizer.encode(text, add_special_tokens=False, split_special_tokens=True)
+        return tokens
+
+    def tokens_with(self, characters: str) -> frozenset[int]:
+        """Find all tokens of the vocabulary whose text has one of some ASCII characters."""
+        # byte-level vocabularies write a line feed as Ċ
+        wanted = set(characters) | ({"Ċ"} if "\n" in characters else set())
+        vocabulary: dict[str, int] = self.tokenizer.get_vocab()
+        return frozenset(index for text, index in vocabulary.items() if wanted & set(text))
 
     def decode(self, tokens: Sequence[int]) -> str:
         """Give the text of generated tokens, without special ones."""
@@ -108,7 +133,7 @@ class Chat:
         if self.tokenizer.eos_token_id is not None:
             stops.add(self.tokenizer.eos_token_id)
         if self.has_template:
-            closing = self.encode(self._after.split("\n")[0])
+            closing = self.encode(self._turn_end)
             special = set(self.tokenizer.all_special_ids)
             stops |= {token for token in closing[:1] if token in special}
         return frozenset(stops)

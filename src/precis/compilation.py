@@ -287,15 +287,12 @@ class _Compilation:
         """Keys and values of all that the teacher read, with the importance of each slot."""
         whole: Prefix | None = None
         weights = []
-        header = len(self.model.chat.reading(""))
         for place, reading in enumerate(self.teacher.readings):
             prefix = self.teacher.prefix(reading)
+            kept = self._new_in_reading(place, prefix.slots)
             importance = taught.importance.get(place, torch.zeros(prefix.positions.shape))
-            if whole is not None:  # the instruction was in the first part already
-                later = torch.arange(header, prefix.slots, device=self.model.device)
-                prefix = prefix.select(later.expand(*prefix.positions.shape[:2], -1))
-                importance = importance[:, :, header:]
-            weights.append(importance)
+            weights.append(importance[:, :, kept])
+            prefix = prefix.select(kept.to(self.model.device).expand(*prefix.positions.shape[:2], -1))
             end = prefix.next_position if whole is None else max(whole.next_position, prefix.next_position)
             whole = prefix if whole is None else whole.followed_by(replace(prefix, next_position=end))
         assert whole is not None
@@ -303,15 +300,21 @@ class _Compilation:
 
     def _embeddings(self, taught: Taught) -> tuple[Tensor, Tensor]:
         """Input embeddings of all that the teacher read, with the importance of each token."""
-        header = len(self.model.chat.reading(""))
         embeddings, weights = [], []
         for place, reading in enumerate(self.teacher.readings):
             tokens = self.model.chat.reading(reading.text)
+            kept = self._new_in_reading(place, len(tokens))
             shape = (self.model.layers, self.model.kv_heads, len(tokens))
-            skipped = 0 if place == 0 else header
-            embeddings.append(self.model.embed(tokens[skipped:]))
-            weights.append(taught.importance.get(place, torch.zeros(shape))[:, :, skipped:])
+            embeddings.append(self.model.embed(tokens)[kept.to(self.model.device)])
+            weights.append(taught.importance.get(place, torch.zeros(shape))[:, :, kept])
         return torch.cat(embeddings), torch.cat(weights, dim=2).to(self.model.device)
+
+    def _new_in_reading(self, place: int, tokens: int) -> Tensor:
+        """Say which tokens of a reading no other one has: what stands around the document counts once."""
+        chat = self.model.chat
+        first = 0 if place == 0 else len(chat.before)
+        last = tokens if place == len(self.teacher.readings) - 1 else tokens - len(chat.between)
+        return torch.arange(first, last)
 
     def _training_name(self, golds: Sequence[Gold], held_out: Sequence[Gold]) -> str:
         """Name the file of the training state by everything that the training depends on."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from types import TracebackType
 
@@ -26,7 +27,7 @@ from precis.progress import Progress
 
 
 class Bars(Progress):
-    """One bar a stage; the training bar shows the held-out recovery."""
+    """One bar a stage, with the held-out recovery beside training; plain lines where no terminal is."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -39,8 +40,10 @@ class Bars(Progress):
             TimeRemainingColumn(),
             TextColumn("{task.fields[found]}"),
             console=console,
+            disable=not console.is_terminal,
         )
         self._task: TaskID | None = None
+        self._start = time.monotonic()
 
     def __enter__(self) -> Bars:
         """Start drawing."""
@@ -56,6 +59,7 @@ class Bars(Progress):
     def stage(self, name: str, total: int) -> None:
         """Start a bar."""
         self._task = self._bars.add_task(name, total=total, found="")
+        self._line(f"{name} ({total})")
 
     def advance(self, units: int) -> None:
         """Move the current bar."""
@@ -65,11 +69,17 @@ class Bars(Progress):
     def recovery(self, value: float | None) -> None:
         """Show the held-out recovery beside the bar."""
         if self._task is not None and value is not None:
+            done = self._bars.tasks[self._task].completed
             self._bars.update(self._task, found=f"held-out recovery {value:.2f}")
+            self._line(f"step {done:.0f}: held-out recovery {value:.2f}")
 
     def note(self, text: str) -> None:
         """Print a sentence above the bars."""
         self._console.print(f"[yellow]Note:[/yellow] {escape(text)}", soft_wrap=True)
+
+    def _line(self, text: str) -> None:
+        if not self._console.is_terminal:
+            self._console.print(f"{time.monotonic() - self._start:6.1f} s  {text}")
 
 
 def describe(console: Console, manifest: Manifest, path: Path) -> None:

@@ -7,6 +7,7 @@ question going to the window in whose middle its span stands.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -17,7 +18,7 @@ from precis.document import Document
 from precis.language_model import Generation, LanguageModel, Row
 from precis.prefix import Prefix
 from precis.questions import Question
-from precis.spans import SPAN_TOKENS, Span, spans_of
+from precis.spans import Span, spans_of
 from precis.work_folder import WorkFolder, key_of
 
 TOP_K = 32
@@ -26,8 +27,10 @@ LONGEST_ANSWER = 48
 ROOM = 512
 # A teacher that reads in windows reads this many tokens at a time: about four pages.
 WINDOW_TOKENS = 2048
+# Length of the passages among which a user's question finds its place.
+PASSAGE_TOKENS = 32
 # Questions answered between two savings.
-CHUNK = 96
+CHUNK = 192
 
 
 @dataclass(frozen=True)
@@ -99,7 +102,7 @@ class Teacher:
     def _windows(self, room: int) -> list[Reading]:
         """Cut overlapping windows: each starts in the middle of the one before."""
         around = len(self.model.chat.reading(""))
-        limit = max(SPAN_TOKENS, min(WINDOW_TOKENS, room - around - SPAN_TOKENS))
+        limit = min(WINDOW_TOKENS, room - around)
         readings: list[Reading] = []
         first = 0
         while True:
@@ -141,12 +144,15 @@ class Teacher:
             return [0] * len(texts)
         import bm25s
 
-        passages = [self.document.text[span.start : span.end] for span in self.spans]
+        # short passages: what a question asks about stands in one sentence or two
+        passages = spans_of(self.document.text, self.model.chat, PASSAGE_TOKENS)
         index = bm25s.BM25()
-        index.index(bm25s.tokenize(passages, show_progress=False), show_progress=False)
+        texts_of = [self.document.text[passage.start : passage.end] for passage in passages]
+        index.index(bm25s.tokenize(texts_of, show_progress=False), show_progress=False)
         asked = bm25s.tokenize(list(texts), show_progress=False)
         best, _ = index.retrieve(asked, k=1, show_progress=False)
-        return [int(row[0]) for row in best]
+        starts = [span.start for span in self.spans]
+        return [bisect_right(starts, passages[int(row[0])].start) - 1 for row in best]
 
 
 @dataclass(frozen=True)

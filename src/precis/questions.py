@@ -10,11 +10,10 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 from precis.chat import Turn
 from precis.document import Document
-from precis.errors import SettingsError
 from precis.language_model import LanguageModel, Sampling
 from precis.prefix import Prefix
 from precis.spans import Span, spans_of
@@ -112,14 +111,7 @@ def self_study(
         Asked after every span; where it says yes, the study ends with what it has.
     progress
         Called with the number of questions just written.
-
-    Raises
-    ------
-    SettingsError
-        The count is negative.
     """
-    if count < 0:
-        raise SettingsError(f"The number of self-study questions is {count}; it must be 0 or more.")
     spans = spans_of(document.text, model.chat) if count else []
     shares = _shares(count, [span.tokens for span in spans])
     worked_tokens, _ = model.chat.conversation(_WORKED, "")
@@ -154,7 +146,7 @@ def _study_span(
     generations = given.generate(
         [model.chat.encode(beginning) for beginning in beginnings],
         max_tokens=LONGEST_QUESTION,
-        sampling=Sampling(temperature=0.7, seed=seed * 100_003 + place),
+        sampling=Sampling(temperature=0.7, seed=seed * 100_003 + place, stops=model.chat.tokens_with("?\n")),
     )
     texts = [
         f"{beginning}{model.chat.tokenizer.decode(generation.tokens, skip_special_tokens=True)}"
@@ -221,8 +213,3 @@ def cleaned(text: str) -> str | None:
     if len(words) < 4 or repeats > len(words) / 2:
         return None
     return question
-
-
-def as_json(questions: Sequence[Question]) -> list[dict[str, object]]:
-    """Give questions as plain values."""
-    return [asdict(question) for question in questions]

@@ -42,7 +42,7 @@ def spans_of(text: str, chat: Chat, limit: int = SPAN_TOKENS) -> list[Span]:
 
 
 def _pieces(text: str, start: int, end: int, chat: Chat, limit: int, level: int) -> Iterator[Span]:
-    tokens = len(chat.encode(text[start:end]))
+    tokens = len(chat.encode_plainly(text[start:end]))
     if tokens <= limit or level == len(_BREAKS):
         if tokens:
             yield Span(start, end, tokens)

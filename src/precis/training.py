@@ -178,6 +178,7 @@ class Trainer:
         try:
             if not self.state.history:
                 self._evaluate(progress)
+                self.save()
             while not self._finished():
                 self._step()
                 progress.advance(1)
@@ -246,13 +247,12 @@ class Trainer:
                 parameter.copy_(tensors[name])
 
     def _save_now_and_then(self) -> None:
-        if time.monotonic() - self._saved < SECONDS_BETWEEN_CHECKPOINTS:
-            return
-        self.save()
-        self._saved = time.monotonic()
+        if time.monotonic() - self._saved >= SECONDS_BETWEEN_CHECKPOINTS:
+            self.save()
 
     def save(self) -> None:
         """Write the whole state, in one file."""
+        self._saved = time.monotonic()
         state = self.state
         tensors = {f"now.{name}": tensor.detach() for name, tensor in self.parameters.items()}
         tensors |= {f"best.{name}": tensor for name, tensor in state.best.items()}

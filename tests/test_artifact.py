@@ -1,0 +1,119 @@
+"""The file: it comes back as it was, and refuses what it was not made for."""
+
+import json
+import struct
+
+import pytest
+import torch
+
+from precis.artifact import Artifact, Manifest
+from precis.errors import ArtifactError
+from tests.conftest import make_model
+
+
+def make_artifact(model, slots=4, **changes):
+    generator = torch.Generator().manual_seed(0)
+    shape = (model.layers, model.kv_heads, slots, model.head_dim)
+    manifest = {
+        "model": {
+            "name": model.name,
+            "digest": model.digest,
+            "tokenizer_digest": model.tokenizer_digest,
+            "layers": model.layers,
+            "kv_heads": model.kv_heads,
+            "head_dim": model.head_dim,
+            "hidden_size": model.hidden_size,
+        },
+        "document": {"name": "Hafenbuch ö", "sha256": "0", "tokens": 80},
+        "form": "kv",
+        "slots": slots,
+        "ratio": 20.0,
+        "next_position": 80,
+        "objective": "nll",
+        "objective_weight": 0.0,
+        "warm_start": "attention",
+        "seed": 0,
+    }
+    tensors = {
+        "keys": torch.randn(shape, generator=generator),
+        "values": torch.randn(shape, generator=generator),
+        "positions": torch.arange(slots, dtype=torch.int32).expand(*shape[:2], -1).contiguous(),
+    }
+    return Artifact(Manifest(**{**manifest, **changes}), tensors)
+
+
+@pytest.fixture
+def saved(tiny_model, tmp_path):
+    path = tmp_path / "x.precis"
+    artifact = make_artifact(tiny_model)
+    artifact.save(path)
+    return artifact, path
+
+
+def test_reloaded_equals_saved(saved, tiny_model):
+    artifact, path = saved
+    again = Artifact.open(path)
+    assert again.manifest == artifact.manifest
+    assert all(torch.equal(again.tensors[name], artifact.tensors[name]) for name in artifact.tensors)
+    assert again.prefix(tiny_model).next_position == 80
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_another_model_or_tokenizer_is_refused_in_words(saved, tiny_model):
+    _, path = saved
+    with pytest.raises(ArtifactError, match=r"compiled for llama .*Use that model, or compile"):
+        Artifact.open(path).prefix(make_model("llama", seed=1))
+    other = make_model("llama")
+    other.tokenizer_digest = "other"
+    with pytest.raises(ArtifactError, match="another tokenizer"):
+        Artifact.open(path).prefix(other)
+
+
+def test_every_truncation_is_refused(saved):
+    _, path = saved
+    content = path.read_bytes()
+    for length in (0, 5, 200, len(content) // 2, len(content) - 1):
+        path.write_bytes(content[:length])
+        with pytest.raises(ArtifactError, match="truncated, damaged or something else"):
+            Artifact.open(path)
+
+
+def test_an_altered_tensor_or_manifest_is_refused(saved):
+    _, path = saved
+    content = bytearray(path.read_bytes())
+    changed = bytearray(content)
+    changed[-3] ^= 1
+    path.write_bytes(changed)
+    with pytest.raises(ArtifactError, match="altered"):
+        Artifact.open(path)
+    path.write_bytes(bytes(content).replace(b"nll", b"kll"))
+    with pytest.raises(ArtifactError, match="altered"):
+        Artifact.open(path)
+
+
+def test_other_files_are_refused(tmp_path, saved):
+    path = tmp_path / "text.precis"
+    path.write_text("no artifact")
+    with pytest.raises(ArtifactError, match=r"not a whole \.precis file"):
+        Artifact.open(path)
+    with pytest.raises(ArtifactError, match="There is no file"):
+        Artifact.open(tmp_path / "missing.precis")
+    header = json.dumps({"__metadata__": {"other": "x"}}).encode()
+    path.write_bytes(struct.pack("<Q", len(header)) + header)
+    with pytest.raises(ArtifactError, match=r"not a whole \.precis file"):
+        Artifact.open(path)
+
+
+def test_a_newer_format_is_refused(tiny_model, tmp_path):
+    make_artifact(tiny_model, format=2).save(tmp_path / "x.precis")
+    with pytest.raises(ArtifactError, match="format 2"):
+        Artifact.open(tmp_path / "x.precis")
+
+
+def test_shapes_that_do_not_fit_the_manifest_are_refused(tiny_model, tmp_path):
+    make_artifact(tiny_model, slots=4).save(tmp_path / "x.precis")
+    artifact = make_artifact(tiny_model, slots=4)
+    artifact.tensors["values"] = artifact.tensors["values"][:, :, :3].contiguous()
+    artifact.save(tmp_path / "x.precis")
+    with pytest.raises(ArtifactError, match="manifest says"):
+        Artifact.open(tmp_path / "x.precis")

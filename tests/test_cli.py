@@ -1,0 +1,215 @@
+"""The commands, run as a user runs them; every mistake gets one sentence and exit code 2."""
+
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+
+from precis import cli
+from tests.conftest import RECALL_MODEL
+from tests.recall import answer_text, document_text, make_facts, question_text
+
+FACTS = make_facts(16, seed=11)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    torch.set_num_threads(1)
+    folder = tmp_path_factory.mktemp("cli")
+    (folder / "facts.md").write_text(document_text(FACTS))
+    lines = [{"question": question_text(fact, n)} for fact in FACTS for n in (0, 2, 4)]
+    (folder / "train.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    lines = [{"question": question_text(fact, 3), "answers": [answer_text(fact)]} for fact in FACTS]
+    (folder / "test.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def in_folder(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("PRECIS_CACHE", str(folder / "cache"))
+
+
+@pytest.fixture
+def precis(capsys, monkeypatch):
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["precis", *map(str, arguments)])
+        with pytest.raises(SystemExit) as end:
+            cli.main()
+        printed = capsys.readouterr()
+        return end.value.code or 0, printed.out, " ".join(printed.err.split())
+
+    return run
+
+
+COMPILE = ("compile", "facts.md", "--questions", "train.jsonl", "--self-study", 0, "--model", RECALL_MODEL)
+
+
+@pytest.fixture(scope="module")
+def compiled(folder):
+    path = folder / "facts.precis"
+    command = [sys.executable, "-c", "from precis.cli import main; main()", *map(str, COMPILE)]
+    command += ["--ratio", "5", "-o", str(path)]
+    environment = {**os.environ, "PRECIS_CACHE": str(folder / "cache"), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "recovery" in done.stdout
+    assert "held-out recovery" in done.stderr
+    return path
+
+
+def test_ask_answers_from_the_soft_prompt_and_beside_the_document(precis, compiled):
+    code, out, _ = precis("ask", compiled, question_text(FACTS[3], 1), "--json", "--beside", "facts.md")
+    assert code == 0
+    said = json.loads(out)
+    assert said["full"]["text"] == answer_text(FACTS[3])
+    assert said["finish_reason"] == "stop"
+    assert said["prompt_positions"] < said["full"]["prompt_positions"]
+    code, out, err = precis("ask", compiled, question_text(FACTS[3], 1), "--beside", "facts.md")
+    assert code == 0
+    assert said["text"] in out
+    assert "positions before the question" in err
+
+
+def test_evaluate_writes_the_report(precis, compiled, folder):
+    code, out, _ = precis(
+        "evaluate",
+        compiled,
+        "--document",
+        "facts.md",
+        "--questions",
+        "test.jsonl",
+        "--json",
+        "r.json",
+        "--show",
+        2,
+    )
+    assert code == 0
+    report = json.loads((folder / "r.json").read_text())
+    assert report["methods"]["full"]["em"] > 0.9
+    assert report["methods"]["precis"]["em"] > report["methods"]["none"]["em"] + 0.3
+    assert f"Recovery {report['recovery']:.3f}" in out
+
+
+def test_inspect_shows_the_manifest(precis, compiled):
+    code, out, _ = precis("inspect", compiled, "--json")
+    assert code == 0
+    manifest = json.loads(out)
+    assert manifest["form"] == "kv"
+    assert manifest["document"]["name"] == "facts.md"
+    code, out, _ = precis("inspect", compiled)
+    assert code == 0
+    assert "times shorter" in out
+
+
+def test_help_teaches_without_loading_torch():
+    script = (
+        "import sys; sys.argv = ['precis', '--help']\nfrom precis.cli import main\n"
+        "try: main()\nfinally: assert 'torch' not in sys.modules"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    for command in ("compile", "ask", "evaluate", "inspect"):
+        assert command in done.stdout
+
+
+def write(path, content):
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return path
+
+
+MISTAKES = {
+    "no such document": (("compile", "missing.md"), "missing.md"),
+    "binary document": (("compile", "binary.md"), "binary.md"),
+    "empty document": (("compile", "empty.md"), "empty.md"),
+    "folder without documents": (("compile", "hollow"), "hollow"),
+    "no slots": ((*COMPILE, "--slots", 0), "0 slots"),
+    "more slots than tokens": ((*COMPILE, "--slots", 9999), "9999 slots"),
+    "slots and ratio": ((*COMPILE, "--slots", 5, "--ratio", 5), "not both"),
+    "unknown objective": ((*COMPILE, "--objective", "mse"), "mse"),
+    "unknown model": (("compile", "facts.md", "--model", "nobody/nothing"), "nobody/nothing"),
+    "unknown model file": (("compile", "facts.md", "--model", "missing.gguf"), "missing.gguf"),
+    "folder that is no model": (("compile", "facts.md", "--model", "hollow"), "hollow"),
+    "malformed questions": (
+        ("compile", "facts.md", "--model", RECALL_MODEL, "--questions", "bad.jsonl"),
+        "line 2",
+    ),
+    "no such questions": ((*COMPILE[:2], "--model", RECALL_MODEL, "--questions", "no.jsonl"), "no.jsonl"),
+    "output is a folder": ((*COMPILE, "-o", "hollow"), "is a folder"),
+    "output in no folder": ((*COMPILE, "-o", "no/where.precis"), "no folder"),
+    "no such artifact": (("ask", "missing.precis", "What?"), "missing.precis"),
+    "truncated artifact": (("ask", "short.precis", "What?"), "truncated"),
+    "other model": (("ask", "facts.precis", "What?", "--model", "other"), "compiled for"),
+    "endless question": (("ask", "facts.precis", "what " * 900), "does not fit"),
+    "empty question": (("ask", "facts.precis", "  "), "empty"),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_gets_one_sentence_and_exit_code_2(precis, compiled, folder, mistake):
+    write(folder / "binary.md", b"\x00\x01\x02" * 50)
+    write(folder / "empty.md", "\n \n")
+    (folder / "hollow").mkdir(exist_ok=True)
+    write(folder / "bad.jsonl", '{"question": "Who?"}\n{"question": \n')
+    write(folder / "short.precis", compiled.read_bytes()[:5000])
+    make_other_model(folder / "other")
+    before = compiled.read_bytes()
+    arguments, told = MISTAKES[mistake]
+    code, _, err = precis(*arguments)
+    assert code == 2
+    assert err.startswith("Error: ")
+    assert told in err
+    assert "Traceback" not in err
+    assert compiled.read_bytes() == before
+
+
+def make_other_model(path):
+    from safetensors.torch import load_file, save_file
+
+    if path.exists():
+        return
+    path.mkdir()
+    for file in RECALL_MODEL.iterdir():
+        (path / file.name).write_bytes(file.read_bytes())
+    tensors = load_file(path / "model.safetensors")
+    tensors = {name: tensor * 1.5 for name, tensor in tensors.items()}
+    save_file(tensors, path / "model.safetensors", metadata={"format": "pt"})
+
+
+def test_killed_anywhere_and_started_again_it_ends_the_same(folder, compiled, tmp_path):
+    """`kill -9` at several moments of the same compile, each time started again."""
+    command = [sys.executable, "-c", "from precis.cli import main; main()", *map(str, COMPILE)]
+    command += ["--ratio", "5", "-o", str(tmp_path / "x.precis"), "--work", str(tmp_path / "work")]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    for kept in ("gold-*", "training-*"):
+        process = subprocess.Popen(
+            command, cwd=folder, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        deadline = time.monotonic() + 120
+        while not list((tmp_path / "work").glob(f"*/{kept}")) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        assert not (tmp_path / "x.precis").exists()
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "x.precis").read_bytes() == compiled.read_bytes()
+
+
+def test_a_full_disk_is_told_and_loses_nothing(precis, compiled, monkeypatch):
+    before = compiled.read_bytes()
+
+    def full(_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    code, _, err = precis(*COMPILE, "--ratio", 7, "-o", compiled)
+    assert code == 2
+    assert "the disk is full" in err
+    assert compiled.read_bytes() == before

@@ -1,0 +1,262 @@
+"""Compiling, on the small recall model: what σ learns, and what no accident may lose."""
+
+import hashlib
+
+import pytest
+import torch
+
+from precis.artifact import Artifact
+from precis.compilation import Settings, compile
+from precis.document import Document
+from precis.errors import QuestionsError, SettingsError
+from precis.evaluation import evaluate
+from precis.gold import Teacher, teach
+from precis.language_model import Conditioned
+from precis.model_source import load_model
+from precis.objective import Objective
+from precis.progress import Progress
+from precis.questions import Question
+from precis.questions_file import UserQuestion
+from precis.soft_prompt import EmbeddingPrompt, KeyValuePrompt
+from precis.training import Schedule, targets
+from precis.work_folder import WorkFolder
+from tests.conftest import RECALL_MODEL
+from tests.recall import answer_text, document_text, make_facts, question_text
+
+FACTS = make_facts(20, seed=5)
+DOCUMENT = Document.from_text(document_text(FACTS))
+TRAINED = [question_text(fact, phrasing) for fact in FACTS for phrasing in (0, 2, 4)]
+HELD_OUT = [
+    UserQuestion(question_text(fact, phrasing), (answer_text(fact),))
+    for fact in FACTS
+    for phrasing in (1, 3, 5)
+]
+THOROUGH = Settings(
+    ratio=5, self_study=0, schedule=Schedule(epochs=60, rows=12, learning_rate=5e-2, patience=99)
+)
+QUICK = Settings(ratio=10, self_study=0, schedule=Schedule(epochs=2, rows=12))
+
+
+@pytest.fixture(scope="module")
+def model():
+    torch.set_num_threads(1)
+    return load_model(str(RECALL_MODEL))
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("PRECIS_CACHE", str(tmp_path / "cache"))
+
+
+def file_bytes(artifact, tmp_path):
+    artifact.save(tmp_path / "x.precis")
+    return (tmp_path / "x.precis").read_bytes()
+
+
+def weights(model):
+    sha = hashlib.sha256()
+    for _, tensor in sorted(model.network.state_dict().items()):
+        sha.update(tensor.numpy().tobytes())
+    return sha.hexdigest()
+
+
+@pytest.mark.parametrize("objective", ["nll", "kl", "mix"])
+def test_a_trained_soft_prompt_answers_held_out_phrasings_and_an_untrained_one_does_not(model, objective):
+    before = weights(model)
+    settings = Settings(**{**THOROUGH.__dict__, "objective": objective, "warm_start": "random"})
+    trained = compile(DOCUMENT, model=model, questions=TRAINED, settings=settings)
+    untrained = compile(
+        DOCUMENT,
+        model=model,
+        questions=TRAINED,
+        settings=Settings(**{**settings.__dict__, "schedule": Schedule(epochs=0)}),
+    )
+    reports = [evaluate(artifact, DOCUMENT, HELD_OUT, model=model) for artifact in (trained, untrained)]
+    assert reports[0].methods["full"].em > 0.95
+    assert reports[0].methods["none"].em < 0.2
+    assert reports[0].methods["precis"].em > 0.8
+    assert reports[1].methods["precis"].em < 0.3
+    assert reports[0].recovery > 0.7 > 0.3 > reports[1].recovery
+    assert weights(model) == before
+
+
+def test_attention_chooses_a_better_start_than_chance(model):
+    recoveries = []
+    for start in ("attention", "even", "random"):
+        settings = Settings(**{**THOROUGH.__dict__, "warm_start": start, "schedule": Schedule(epochs=0)})
+        artifact = compile(DOCUMENT, model=model, questions=TRAINED, settings=settings)
+        recoveries.append(artifact.manifest.fidelity["recovery"])
+    assert recoveries[0] > max(recoveries[1:]) + 0.1
+
+
+def test_where_the_soft_prompt_is_the_documents_own_prefix_the_objective_is_zero(model, tmp_path):
+    teacher = Teacher(model, DOCUMENT)
+    whole = teacher.prefix(teacher.readings[0])
+    taught = teach(teacher, [Question(text) for text in TRAINED[:10]], WorkFolder(tmp_path))
+    for soft_prompt in (
+        KeyValuePrompt(whole),
+        EmbeddingPrompt(model.embed(model.chat.reading(DOCUMENT.text))),
+    ):
+        student = model.given(soft_prompt.prefix(model))
+        logits = student.answer_logits([gold.row for gold in taught.golds])
+        loss = Objective.named("kl")(logits, *targets(taught.golds, logits.device))
+        assert float(loss.detach()) == pytest.approx(0, abs=1e-4)
+        generations = student.generate([gold.asking for gold in taught.golds], max_tokens=48)
+        assert [g.tokens for g in generations] == [gold.tokens for gold in taught.golds]
+
+
+def test_only_the_soft_prompt_gets_a_gradient_and_never_the_sink(model, tmp_path):
+    teacher = Teacher(model, DOCUMENT)
+    whole = teacher.prefix(teacher.readings[0])
+    soft_prompt = KeyValuePrompt(whole.select(torch.arange(8).expand(3, 2, -1)))
+    before = soft_prompt.prefix(model)
+    taught = teach(teacher, [Question(text) for text in TRAINED[:3]], WorkFolder(tmp_path))
+    logits = model.given(before).answer_logits([gold.row for gold in taught.golds])
+    logits.square().sum().backward()
+    assert all(parameter.grad.abs().sum() > 0 for parameter in soft_prompt.parameters().values())
+    assert all(parameter.grad is None for parameter in model.network.parameters())
+    assert torch.equal(before.keys[:, :, 0], whole.keys[:, :, 0])
+
+
+@pytest.mark.parametrize("form", ["kv", "embedding"])
+def test_the_same_seed_gives_the_same_bytes_and_reloaded_equals_saved(model, tmp_path, form):
+    settings = Settings(**{**QUICK.__dict__, "form": form})
+    first, second = (
+        compile(DOCUMENT, model=model, questions=TRAINED, settings=settings, work=tmp_path / name)
+        for name in ("one", "two")
+    )
+    assert file_bytes(first, tmp_path) == file_bytes(second, tmp_path)
+    again = Artifact.open(tmp_path / "x.precis")
+    assert again.manifest.to_json() == first.manifest.to_json() | {
+        "training": again.manifest.training,
+    }
+    prompts = [model.chat.asking(question.text) for question in HELD_OUT[:8]]
+    texts = [
+        [g.tokens for g in model.given(artifact.prefix(model)).generate(prompts, max_tokens=5)]
+        for artifact in (first, again)
+    ]
+    assert texts[0] == texts[1]
+    other = compile(
+        DOCUMENT, model=model, questions=TRAINED, settings=Settings(**{**settings.__dict__, "seed": 1})
+    )
+    assert file_bytes(other, tmp_path) != file_bytes(first, tmp_path)
+
+
+class BreakOff(Progress):
+    """Breaks a compile off at a step of its training."""
+
+    def __init__(self, error, step):
+        self.error, self.step, self.name, self.done = error, step, "", 0
+
+    def stage(self, name, total):
+        self.name, self.done = name, 0
+
+    def advance(self, units):
+        self.done += units
+        if self.name == "training" and self.done >= self.step:
+            raise self.error
+
+
+def test_a_killed_compile_goes_on_and_ends_with_the_same_bytes(model, tmp_path, monkeypatch):
+    monkeypatch.setattr("precis.training.SECONDS_BETWEEN_CHECKPOINTS", 0)
+    settings = Settings(**{**QUICK.__dict__, "schedule": Schedule(epochs=4, rows=12)})
+    with pytest.raises(SystemExit):
+        compile(
+            DOCUMENT,
+            model=model,
+            questions=TRAINED,
+            settings=settings,
+            work=tmp_path / "killed",
+            progress=BreakOff(SystemExit(), 7),
+        )
+    steps = []
+    step = torch.optim.Adam.step
+    monkeypatch.setattr(torch.optim.Adam, "step", lambda self: (steps.append(1), step(self)))
+    killed = compile(DOCUMENT, model=model, questions=TRAINED, settings=settings, work=tmp_path / "killed")
+    went_on = len(steps)
+    whole = compile(DOCUMENT, model=model, questions=TRAINED, settings=settings, work=tmp_path / "whole")
+    assert file_bytes(killed, tmp_path) == file_bytes(whole, tmp_path)
+    assert went_on < len(steps) - went_on
+
+
+def test_an_interrupted_training_seals_the_best_so_far(model, tmp_path):
+    artifact = compile(
+        DOCUMENT,
+        model=model,
+        questions=TRAINED,
+        settings=THOROUGH,
+        progress=BreakOff(KeyboardInterrupt(), 20),
+    )
+    steps = artifact.manifest.training["steps"]
+    assert 15 <= steps <= 20
+    curve = dict(map(tuple, artifact.manifest.training["held_out_nll"]))
+    assert artifact.manifest.fidelity["nll"] == pytest.approx(min(curve.values()), abs=1e-5)
+
+
+def test_other_slots_and_objectives_reuse_the_gold_answers(model, tmp_path, monkeypatch):
+    compile(DOCUMENT, model=model, questions=TRAINED, settings=QUICK, work=tmp_path)
+
+    def forbidden(*_, **__):
+        raise AssertionError("nothing must be generated again")
+
+    monkeypatch.setattr(Conditioned, "generate", forbidden)
+    for change in ({"slots": 9}, {"objective": "kl"}, {"warm_start": "even"}):
+        settings = Settings(**{**QUICK.__dict__, **change})
+        compile(DOCUMENT, model=model, questions=TRAINED, settings=settings, work=tmp_path)
+
+
+def test_a_document_longer_than_the_window_is_read_in_parts_and_says_so(model):
+    facts = make_facts(90, seed=7)
+    document = Document.from_text(document_text(facts))
+    notes = []
+
+    class Notes(Progress):
+        def note(self, text):
+            notes.append(text)
+
+    questions = [question_text(fact, 0) for fact in facts]
+    settings = Settings(ratio=5, self_study=0, schedule=Schedule(epochs=0))
+    artifact = compile(document, model=model, questions=questions, settings=settings, progress=Notes())
+    assert "longer than the model's window" in notes[0]
+    assert "overlapping parts" in artifact.manifest.data["teacher_reads"]
+    assert artifact.manifest.next_position <= model.window
+    report = evaluate(
+        artifact,
+        document,
+        [UserQuestion(question_text(fact, 3), (answer_text(fact),)) for fact in facts[::4]],
+        model=model,
+    )
+    # the part with the fact was found, or the full-document answers would be guesses
+    assert report.methods["full"].em > 0.8
+
+
+def test_minutes_bound_the_compile(model):
+    settings = Settings(
+        ratio=10, self_study=0, minutes=0.05, schedule=Schedule(epochs=100_000, patience=100_000)
+    )
+    artifact = compile(DOCUMENT, model=model, questions=TRAINED, settings=settings)
+    assert 0 < artifact.manifest.training["steps"] < 100_000
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"slots": 0},
+        {"slots": 10_000},
+        {"ratio": 0.5},
+        {"ratio": float("nan")},
+        {"objective": "mse"},
+        {"form": "text"},
+        {"warm_start": "best"},
+        {"minutes": -1},
+        {"self_study": -3},
+    ],
+)
+def test_settings_that_cannot_work_are_refused(model, change):
+    with pytest.raises(SettingsError):
+        compile(DOCUMENT, model=model, questions=TRAINED, settings=Settings(**{**QUICK.__dict__, **change}))
+
+
+def test_too_few_questions_are_refused(model):
+    with pytest.raises(QuestionsError, match="at least 2"):
+        compile(DOCUMENT, model=model, questions=TRAINED[:1], settings=QUICK)
