@@ -91,7 +91,7 @@ def test_attention_chooses_a_better_start_than_chance(model):
 
 def test_where_the_soft_prompt_is_the_documents_own_prefix_the_objective_is_zero(model, tmp_path):
     teacher = Teacher(model, DOCUMENT)
-    whole = teacher.prefix(teacher.readings[0])
+    whole = teacher.prefix(0)
     taught = teach(teacher, [Question(text) for text in TRAINED[:10]], WorkFolder(tmp_path))
     for soft_prompt in (
         KeyValuePrompt(whole),
@@ -107,7 +107,7 @@ def test_where_the_soft_prompt_is_the_documents_own_prefix_the_objective_is_zero
 
 def test_only_the_soft_prompt_gets_a_gradient_and_never_the_sink(model, tmp_path):
     teacher = Teacher(model, DOCUMENT)
-    whole = teacher.prefix(teacher.readings[0])
+    whole = teacher.prefix(0)
     soft_prompt = KeyValuePrompt(whole.select(torch.arange(8).expand(3, 2, -1)))
     before = soft_prompt.prefix(model)
     taught = teach(teacher, [Question(text) for text in TRAINED[:3]], WorkFolder(tmp_path))

@@ -234,10 +234,10 @@ def _within_window(scores: Tensor, layer: int, rows: Rows, window: int | None) -
 def _add_importance(rows: Rows, layer: int, weights: Tensor) -> None:
     """Add up squared attention by slot; padded queries do not count."""
     assert rows.importance is not None
-    squared = weights.detach().float().square().sum(2)  # [kv_head, row, query, slot]
+    weights = weights.detach()  # [kv_head, row, group, query, slot]
     if not rows.one_token_each:
-        squared = squared[:, rows.row, rows.column]
-    rows.importance[layer] += squared.flatten(1, -2).sum(1)
+        weights = weights.transpose(2, 3)[:, rows.row, rows.column]
+    rows.importance[layer] += torch.linalg.vector_norm(weights.flatten(1, -2), dim=1).float().square()
 
 
 def _causal_attention(

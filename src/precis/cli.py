@@ -277,7 +277,7 @@ def _full_answer(compiled: Compiled, path: Path, question: str, hear: Callable[[
     teacher = Teacher(compiled.model, document)
     place = next(iter(teacher.assign([Question(question)])))
     start = time.perf_counter()
-    given = compiled.model.given(teacher.prefix(teacher.readings[place]))
+    given = compiled.model.given(teacher.prefix(place))
     reading = time.perf_counter() - start
     said = answer(given, question, hear=hear)
     return replace(said, first_token_s=said.first_token_s + reading, seconds=said.seconds + reading)

@@ -287,8 +287,8 @@ class _Compilation:
         """Keys and values of all that the teacher read, with the importance of each slot."""
         whole: Prefix | None = None
         weights = []
-        for place, reading in enumerate(self.teacher.readings):
-            prefix = self.teacher.prefix(reading)
+        for place in range(len(self.teacher.readings)):
+            prefix = self.teacher.prefix(place)
             kept = self._new_in_reading(place, prefix.slots)
             importance = taught.importance.get(place, torch.zeros(prefix.positions.shape))
             weights.append(importance[:, :, kept])

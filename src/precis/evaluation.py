@@ -177,7 +177,7 @@ def evaluate(
     progress.stage("evaluating", len(fitting))
     for place, members in assigned.items():
         numbers = [fitting[member] for member in members]
-        full = teacher.prefix(teacher.readings[place])
+        full = teacher.prefix(place)
         methods = {"none": model.given(nothing), "full": model.given(full), "precis": model.given(sigma)}
         asked = [questions[number] for number in numbers]
         answers |= zip(numbers, _compare(methods, asked, sums), strict=True)

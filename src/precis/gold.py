@@ -94,6 +94,7 @@ class Teacher:
         room = min(ROOM, model.window // 4)
         self.reads_whole = len(model.chat.reading(document.text)) + room <= model.window
         self.spans: list[Span] = [] if self.reads_whole else spans_of(document.text, model.chat)
+        self._read: tuple[int, Prefix] | None = None
         self.readings = self._whole() if self.reads_whole else self._windows(model.window - room)
 
     def _whole(self) -> list[Reading]:
@@ -116,9 +117,13 @@ class Teacher:
                 return readings
             first += max(1, (last + 1 - first) // 2)
 
-    def prefix(self, reading: Reading) -> Prefix:
-        """Read."""
-        return self.model.prefill(self.model.chat.reading(reading.text))
+    def prefix(self, place: int) -> Prefix:
+        """Let the model read one of the `readings`; the last one read is remembered."""
+        if self._read is None or self._read[0] != place:
+            self._read = None  # two readings of a long document need not fit the memory together
+            tokens = self.model.chat.reading(self.readings[place].text)
+            self._read = place, self.model.prefill(tokens)
+        return self._read[1]
 
     def assign(self, questions: Sequence[Question]) -> dict[int, list[int]]:
         """Say which questions (by their numbers) belong to which reading.
@@ -197,15 +202,13 @@ def teach(
     importance: dict[int, Tensor] = {}
     answered = 0
     for place, numbers in teacher.assign(questions).items():
-        prefix: Prefix | None = None
         for start in range(0, len(numbers), CHUNK):
             chunk = numbers[start : start + CHUNK]
             asked = [questions[number] for number in chunk]
             name = f"gold-{place:05d}-{key_of([question.text for question in asked], TOP_K, LONGEST_ANSWER)}"
             kept = work.read_tensors(name)
             if kept is None:
-                prefix = teacher.prefix(teacher.readings[place]) if prefix is None else prefix
-                kept = _answer(teacher.model, prefix, asked), None
+                kept = _answer(teacher.model, teacher.prefix(place), asked), None
                 work.write_tensors(name, kept[0])
             tensors = kept[0]
             importance[place] = importance.get(place, 0) + tensors.pop("importance")

@@ -7,6 +7,7 @@ forced beginning of the question, which is also what makes the questions differ.
 
 from __future__ import annotations
 
+import math
 import random
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -19,8 +20,8 @@ from precis.prefix import Prefix
 from precis.spans import Span, spans_of
 from precis.work_folder import WorkFolder, key_of
 
-TOKENS_A_QUESTION = 6
-FEWEST, MOST = 96, 2048
+QUESTIONS_A_ROOT = 7
+FEWEST, MOST = 64, 4096
 LONGEST_QUESTION = 32
 
 BEGINNINGS = (
@@ -86,8 +87,12 @@ class Study:
 
 
 def automatic_count(document_tokens: int) -> int:
-    """How many questions a document of that length gets: one for every six tokens, within bounds."""
-    return min(MOST, max(FEWEST, document_tokens // TOKENS_A_QUESTION))
+    """How many questions a document of that length gets: 7 times the root of its tokens, within bounds.
+
+    More questions raise recovery (docs/experiments.md) and take time in proportion; the root keeps the
+    time of a document of a few pages to minutes on two cores, and that of a book bearable.
+    """
+    return min(MOST, max(FEWEST, round(QUESTIONS_A_ROOT * math.sqrt(document_tokens))))
 
 
 def self_study(

@@ -1,4 +1,4 @@
-"""Cutting a document into spans of about one paragraph, none of it left out.
+"""Cutting a document into spans of a paragraph or two, none of it left out.
 
 Self-study asks about every span, and a document longer than the model's window is read a few spans at
 a time.
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from precis.chat import Chat
 
-SPAN_TOKENS = 128
+SPAN_TOKENS = 256
 
 # From coarse to fine: paragraphs, lines, sentences, words.
 _BREAKS = (re.compile(r"\n\n+"), re.compile(r"\n"), re.compile(r"(?<=[.!?;:])\s+"), re.compile(r"\s+"))

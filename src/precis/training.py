@@ -42,7 +42,7 @@ class Schedule:
         Evaluations without a better held-out loss after which training ends.
     """
 
-    epochs: int = 4
+    epochs: int = 3
     rows: int = 16
     learning_rate: float = 1e-2
     warm_up: float = 0.05
