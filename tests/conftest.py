@@ -42,6 +42,13 @@ ARCHITECTURES = {
         "layer_types": ["sliding_attention", "full_attention", "sliding_attention"],
         "query_pre_attn_scalar": 12,
     },
+    # not on the list of the proven, but the only one with soft-capped attention scores
+    "gemma2": {
+        "sliding_window": 9,
+        "layer_types": ["sliding_attention", "full_attention", "sliding_attention"],
+        "query_pre_attn_scalar": 12,
+        "attn_logit_softcapping": 5.0,
+    },
     "phi3": {"sliding_window": 9, "original_max_position_embeddings": 256},
 }
 

@@ -133,3 +133,16 @@ def test_the_digest_knows_one_changed_tensor_and_not_the_precision():
     with torch.no_grad():
         changed.model.layers[1].mlp.up_proj.weight.mul_(1.01)
     assert LanguageModel("changed", changed, model.tokenizer).digest != model.digest
+
+
+def test_with_no_prefix_at_all_rows_stand_alone(any_model):
+    given = any_model.given(any_model.empty_prefix())
+    found = given.answer_logits([Row(question, [90, 91]) for question in QUESTIONS])
+    expected = [plain_logits(any_model, [*question, 90])[-2:] for question in QUESTIONS]
+    torch.testing.assert_close(found, torch.cat(expected).float(), rtol=1e-4, atol=1e-4)
+
+
+def test_streaming_leaves_the_callers_gradients_on(tiny_model):
+    stream = tiny_model.given(tiny_model.prefill(DOCUMENT)).stream([60], max_tokens=3)
+    next(stream)
+    assert torch.is_grad_enabled()

@@ -102,9 +102,7 @@ class Artifact:
             It cannot be written.
         """
         header = {**self.manifest.to_json(), "digest": _digest(self.manifest.to_json(), self.tensors)}
-        content = save(
-            self.tensors, metadata={_HEADER: json.dumps(header, ensure_ascii=False, sort_keys=True)}
-        )
+        content = save(self.tensors, metadata={_HEADER: json.dumps(header, sort_keys=True)})
         write_atomically(path, content)
 
     @classmethod

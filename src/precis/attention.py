@@ -21,6 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from precis.errors import ModelError
 from precis.prefix import Prefix
 
 IMPLEMENTATION = "precis_shared_prefix"
@@ -128,6 +129,7 @@ def shared_prefix_attention(
     sliding_window: int | None = None,
     softcap: float | None = None,
     dropout: float = 0.0,
+    s_aux: Tensor | None = None,
     **_: Any,
 ) -> tuple[Tensor, None]:
     """Attend to the shared prefix and, causally, within each row.
@@ -144,7 +146,17 @@ def shared_prefix_attention(
     Returns
     -------
     `[1, token, head, head_dim]`, and None for the attention weights.
+
+    Raises
+    ------
+    ModelError
+        The model's attention has learned sinks (`s_aux`, as in gpt-oss).
     """
+    if s_aux is not None:
+        raise ModelError(
+            "This model adds learned sinks to its attention scores, which attention over a shared prefix "
+            "does not know. Choose another model."
+        )
     layer: int = module.layer_idx  # type: ignore[assignment]
     if rows.keep:
         rows.kept[layer] = (key[0], value[0])
@@ -184,8 +196,13 @@ def _attend(
     # [kv_head, row, group, query, head_dim]: all rows' queries of a KV head stand together
     query = query.view(count, queries, kv_heads, group, head_dim).permute(2, 0, 3, 1, 4) * scaling
     flat = query.reshape(kv_heads, count * group * queries, head_dim)
-    prefix_key, prefix_value = rows.prefix.keys[layer], rows.prefix.values[layer]
-    prefix_scores = torch.bmm(flat, prefix_key.transpose(1, 2)).view(kv_heads, count, group, queries, -1)
+    if rows.prefix.slots:
+        prefix_key, prefix_value = rows.prefix.keys[layer], rows.prefix.values[layer]
+    else:
+        prefix_key = prefix_value = key.new_empty(kv_heads, 0, head_dim)
+    prefix_scores = torch.bmm(flat, prefix_key.transpose(1, 2)).view(
+        kv_heads, count, group, queries, prefix_key.shape[1]
+    )
     own_query = query.reshape(kv_heads, count, group * queries, head_dim)
     own_scores = torch.matmul(own_query, key.permute(1, 0, 3, 2)).view(kv_heads, count, group, queries, width)
     if softcap is not None:
@@ -204,7 +221,7 @@ def _attend(
     prefix_weights, own_weights = weights[..., :slots], weights[..., slots:]
     if rows.importance is not None:
         _add_importance(rows, layer, prefix_weights)
-    out = torch.bmm(prefix_weights.reshape(kv_heads, -1, slots), prefix_value).view(
+    out = torch.bmm(prefix_weights.reshape(kv_heads, count * group * queries, slots), prefix_value).view(
         kv_heads, count, group * queries, head_dim
     )
     out = out + torch.matmul(
@@ -237,7 +254,9 @@ def _add_importance(rows: Rows, layer: int, weights: Tensor) -> None:
     weights = weights.detach()  # [kv_head, row, group, query, slot]
     if not rows.one_token_each:
         weights = weights.transpose(2, 3)[:, rows.row, rows.column]
-    rows.importance[layer] += torch.linalg.vector_norm(weights.flatten(1, -2), dim=1).float().square()
+    rows.importance[layer] += torch.linalg.vector_norm(
+        weights.flatten(1, -2), dim=1, dtype=torch.promote_types(weights.dtype, torch.float32)
+    ).square()
 
 
 def _causal_attention(

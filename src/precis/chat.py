@@ -118,7 +118,12 @@ class Chat:
         messages.append({"role": "user", "content": said})
         # enable_thinking: reasoning models (Qwen3) else begin with a monologue
         text: str = self.tokenizer.apply_chat_template(
-            messages, tokenize=False, add_generation_prompt=True, enable_thinking=False
+            messages,
+            tokenize=False,
+            add_generation_prompt=True,
+            enable_thinking=False,
+            # templates that name today's date (Llama 3) must give the same prompt tomorrow
+            date_string="1 Jan 2026",
         )
         return text
 

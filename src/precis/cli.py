@@ -37,6 +37,8 @@ app = typer.Typer(
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
 
+_INTERRUPTED = 130  # what the CLI library makes of Ctrl-C
+
 ArtifactPath = Annotated[Path, typer.Argument(metavar="FILE.precis", help="A compiled document.")]
 ModelName = Annotated[
     str | None,
@@ -55,9 +57,10 @@ def main() -> None:
     try:
         with _plain_errors():
             app()
-    except KeyboardInterrupt:
-        err.print("Stopped. What was finished is kept: the same command goes on from there.")
-        raise SystemExit(130) from None
+    except SystemExit as end:
+        if end.code == _INTERRUPTED:
+            err.print("Stopped. What was finished is kept: the same command goes on from there.")
+        raise
 
 
 def _keep_freed_memory() -> None:
@@ -162,7 +165,7 @@ def compile_command(
     )
     settings.check()
     target = output or Path(f"{document.resolve().name.removesuffix(document.suffix)}.precis")
-    _check_target(target)
+    _check_target(target, document, questions)
     text = read(document)
     for skipped in text.skipped:
         err.print(f"[yellow]Left out:[/yellow] {_escaped(skipped)}", soft_wrap=True)
@@ -227,7 +230,7 @@ def evaluate(
     asked = read_questions(questions)
     text = read(document)
     if json_file is not None:
-        _check_target(json_file)
+        _check_target(json_file, artifact, document, questions)
     compiled = _load(lambda: load(artifact, model))
     _warn_of_other_document(compiled, text.sha256, document)
     with Bars(err) as bars:
@@ -310,8 +313,10 @@ def _warn_of_other_document(compiled: Compiled, sha256: str, path: Path) -> None
         )
 
 
-def _check_target(path: Path) -> None:
-    """Refuse a place that cannot be written to before any work is done."""
+def _check_target(path: Path, *inputs: Path | None) -> None:
+    """Refuse a place that cannot be written to, or that holds an input, before any work is done."""
+    if any(given is not None and given.resolve() == path.resolve() for given in inputs):
+        raise SettingsError(f"{path} would be overwritten, but it is read here; write to another file.")
     if path.is_dir():
         raise SettingsError(f"{path} is a folder; give the name of a file to write.")
     if not path.absolute().parent.is_dir():

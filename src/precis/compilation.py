@@ -80,8 +80,12 @@ class Settings:
             A value is out of its range.
         """
         Objective.named(self.objective, self.objective_weight)
-        if self.slots is not None and self.slots < 1:
-            raise SettingsError(f"σ cannot have {self.slots} slots; give 1 or more.")
+        if self.slots is not None and self.slots <= SINK:
+            raise SettingsError(
+                f"σ cannot have {self.slots} slots; give {SINK + 1} or more: the first is kept as it is."
+            )
+        if not 0 <= self.seed < 2**31:
+            raise SettingsError(f"The seed is {self.seed}; it must lie between 0 and {2**31 - 1}.")
         if not self.ratio >= 1:
             raise SettingsError(f"The ratio is {self.ratio}; it must be 1 or more document tokens a slot.")
         if self.form not in (KeyValuePrompt.form, EmbeddingPrompt.form):
@@ -180,7 +184,8 @@ class _Compilation:
         self.objective = Objective.named(settings.objective, settings.objective_weight)
         self.teacher = Teacher(model, document)
         self.slots = settings.slots_for(self.teacher.tokens)
-        identity = key_of(model.digest, model.tokenizer_digest, str(model.dtype), document.sha256)
+        prompt = [model.chat.before, model.chat.between, model.chat.asking("")]
+        identity = key_of(model.digest, model.tokenizer_digest, str(model.dtype), document.sha256, prompt)
         self.work = WorkFolder((work or cache_folder() / "work") / identity)
 
     def run(self) -> Artifact:
@@ -216,7 +221,7 @@ class _Compilation:
         """Give all questions, in an order in which every beginning covers the whole document."""
         count = self.settings.self_study
         count = asking.automatic_count(self.teacher.tokens) if count is None else count
-        self.progress.stage("asking", count)
+        self.progress.stage("asking", count)  # a little more where there are more spans than questions
         study = asking.self_study(
             self.model,
             self.document,
@@ -226,8 +231,7 @@ class _Compilation:
             out_of_time=lambda: self.clock.past(ASKING_ENDS),
             progress=self.progress.advance,
         )
-        own = {question.text for question in self.own_questions}
-        questions = self.own_questions + [item for item in study.questions if item.text not in own]
+        questions = asking.without_repeats([*self.own_questions, *study.questions])
         if len(questions) < 2:
             raise QuestionsError(
                 f"There are {len(questions)} questions to train on, which is too few: σ needs at least 2, "
@@ -280,6 +284,7 @@ class _Compilation:
             soft_prompt = KeyValuePrompt(
                 key_value_start(settings.warm_start, document, importance, self.slots, settings.seed)
             )
+        self.teacher.forget()
         self.progress.advance(1)
         return soft_prompt
 
@@ -318,9 +323,8 @@ class _Compilation:
 
     def _training_name(self, golds: Sequence[Gold], held_out: Sequence[Gold]) -> str:
         """Name the file of the training state by everything that the training depends on."""
-        settings = replace(self.settings, minutes=None)
         data = [[(gold.asking, gold.tokens) for gold in part] for part in (golds, held_out)]
-        return f"training-{key_of(str(settings), self.slots, data, self.objective.weight)}"
+        return f"training-{key_of(str(self.settings), self.slots, data)}"
 
     def _data(self, study: asking.Study, taught: Taught, held_out: Taught) -> dict[str, object]:
         golds = taught.golds

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from precis.artifact import Artifact
 from precis.document import Document
-from precis.gold import LONGEST_ANSWER, Reading, Teacher
+from precis.gold import LONGEST_ANSWER, ROOM, Reading, Teacher
 from precis.language_model import Conditioned, LanguageModel, Row
 from precis.prefix import Prefix
 from precis.progress import Progress
@@ -52,7 +52,8 @@ class MethodScores:
         Median time from a question to the first token of its answer, reading the document (if the
         method does) included; and the pace after it, one question at a time.
     failures
-        Questions that the method could not answer; they are left out of the means.
+        Questions that do not fit the window beside the document, and so cannot be compared; they are left
+        out of the means of every method.
     """
 
     nll: float | None
@@ -203,7 +204,7 @@ def _recovery(scores: dict[str, MethodScores]) -> float | None:
 
 def _fitting(model: LanguageModel, questions: Sequence[UserQuestion], before: int) -> tuple[list[int], int]:
     """Give the numbers of the questions that fit the window beside any prefix, and how many do not."""
-    room = min(model.window - before, model.window // 4) - LONGEST_ANSWER
+    room = min(model.window - before, ROOM, model.window // 4) - LONGEST_ANSWER
     fitting = [n for n, question in enumerate(questions) if len(model.chat.asking(question.text)) <= room]
     return fitting, len(questions) - len(fitting)
 

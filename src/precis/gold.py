@@ -18,7 +18,7 @@ from precis.document import Document
 from precis.language_model import Generation, LanguageModel, Row
 from precis.prefix import Prefix
 from precis.questions import Question
-from precis.spans import Span, spans_of
+from precis.spans import Span, spans_of, spread_out
 from precis.work_folder import WorkFolder, key_of
 
 TOP_K = 32
@@ -125,6 +125,10 @@ class Teacher:
             self._read = place, self.model.prefill(tokens)
         return self._read[1]
 
+    def forget(self) -> None:
+        """Free the memory of the last reading."""
+        self._read = None
+
     def assign(self, questions: Sequence[Question]) -> dict[int, list[int]]:
         """Say which questions (by their numbers) belong to which reading.
 
@@ -201,11 +205,16 @@ def teach(
     golds: dict[int, Gold] = {}
     importance: dict[int, Tensor] = {}
     answered = 0
-    for place, numbers in teacher.assign(questions).items():
+    assigned = teacher.assign(questions)
+    places = list(assigned)
+    for place in (places[number] for number in spread_out(len(places))):
+        numbers = assigned[place]
         for start in range(0, len(numbers), CHUNK):
             chunk = numbers[start : start + CHUNK]
             asked = [questions[number] for number in chunk]
-            name = f"gold-{place:05d}-{key_of([question.text for question in asked], TOP_K, LONGEST_ANSWER)}"
+            texts = [question.text for question in asked]
+            key = key_of(teacher.readings[place].text, texts, TOP_K, LONGEST_ANSWER)
+            name = f"gold-{place:05d}-{key}"
             kept = work.read_tensors(name)
             if kept is None:
                 kept = _answer(teacher.model, teacher.prefix(place), asked), None

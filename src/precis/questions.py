@@ -10,19 +10,22 @@ from __future__ import annotations
 import math
 import random
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from precis.chat import Turn
 from precis.document import Document
 from precis.language_model import LanguageModel, Sampling
 from precis.prefix import Prefix
-from precis.spans import Span, spans_of
+from precis.spans import spans_of, spread_out
 from precis.work_folder import WorkFolder, key_of
 
 QUESTIONS_A_ROOT = 7
 FEWEST, MOST = 64, 4096
 LONGEST_QUESTION = 32
+TEMPERATURE = 0.7
+# Even a compile that is out of time asks this many, or there is nothing to learn from.
+ENOUGH = 8
 
 BEGINNINGS = (
     "What",
@@ -122,10 +125,11 @@ def self_study(
     worked_tokens, _ = model.chat.conversation(_WORKED, "")
     worked = model.prefill(worked_tokens) if spans else model.empty_prefix()
     written: dict[int, list[str]] = {}
-    for place in _spread_out(len(spans)):
-        written[place] = _study_span(model, worked, document, spans, place, shares[place], seed, work)
+    for place in spread_out(len(spans)):
+        passage = document.text[spans[place].start : spans[place].end].strip()
+        written[place] = _study_span(model, worked, passage, place, shares[place], seed, work)
         progress(shares[place])
-        if out_of_time():
+        if out_of_time() and len(_gather(written).questions) >= ENOUGH:
             break
     return _gather(written)
 
@@ -133,31 +137,31 @@ def self_study(
 def _study_span(
     model: LanguageModel,
     worked: Prefix,
-    document: Document,
-    spans: Sequence[Span],
+    passage: str,
     place: int,
     count: int,
     seed: int,
     work: WorkFolder,
 ) -> list[str]:
-    name = f"questions-{place:05d}-{key_of(spans[place].start, count, seed, _REQUEST, BEGINNINGS)}"
-    kept = work.read_json(name)
+    before, reading = model.chat.conversation(_WORKED, _REQUEST + passage)
+    beginnings = _beginnings(count, seed + place)
+    key = key_of(before, reading, beginnings, seed, place, LONGEST_QUESTION, TEMPERATURE)
+    kept = work.read_json(f"questions-{place:05d}-{key}")
     if kept is not None:
         return list(kept)
-    passage = document.text[spans[place].start : spans[place].end].strip()
-    _, reading = model.chat.conversation(_WORKED, _REQUEST + passage)
-    beginnings = _beginnings(count, seed + place)
     given = model.given(model.prefill(reading, after=worked))
     generations = given.generate(
         [model.chat.encode(beginning) for beginning in beginnings],
         max_tokens=LONGEST_QUESTION,
-        sampling=Sampling(temperature=0.7, seed=seed * 100_003 + place, stops=model.chat.tokens_with("?\n")),
+        sampling=Sampling(
+            temperature=TEMPERATURE, seed=seed * 100_003 + place, stops=model.chat.tokens_with("?\n")
+        ),
     )
     texts = [
-        f"{beginning}{model.chat.tokenizer.decode(generation.tokens, skip_special_tokens=True)}"
+        model.chat.decode([*model.chat.encode(beginning), *generation.tokens])
         for beginning, generation in zip(beginnings, generations, strict=True)
     ]
-    work.write_json(name, texts)
+    work.write_json(f"questions-{place:05d}-{key}", texts)
     return texts
 
 
@@ -173,13 +177,6 @@ def _shares(count: int, tokens: Sequence[int]) -> list[int]:
     return shares
 
 
-def _spread_out(count: int) -> Iterator[int]:
-    """Visit 0 … count−1 so that every beginning of the order is spread over the whole."""
-    stride = max(1, round(count**0.5))
-    for first in range(stride):
-        yield from range(first, count, stride)
-
-
 def _beginnings(count: int, seed: int) -> list[str]:
     """Draw forced beginnings, each about equally often."""
     draw = random.Random(seed)
@@ -191,19 +188,17 @@ def _beginnings(count: int, seed: int) -> list[str]:
 
 def _gather(written: dict[int, list[str]]) -> Study:
     """Clean the texts, and drop what is degenerate or was asked before."""
-    questions: list[Question] = []
-    seen: set[str] = set()
-    dropped = 0
-    for place in sorted(written):
-        for text in written[place]:
-            question = cleaned(text)
-            key = re.sub(r"\W+", " ", (question or "").lower()).strip()
-            if question is None or key in seen:
-                dropped += 1
-                continue
-            seen.add(key)
-            questions.append(Question(question, place))
-    return Study(questions, dropped)
+    texts = [(place, cleaned(text)) for place in sorted(written) for text in written[place]]
+    questions = without_repeats(Question(text, place) for place, text in texts if text is not None)
+    return Study(questions, len(texts) - len(questions))
+
+
+def without_repeats(questions: Iterable[Question]) -> list[Question]:
+    """Keep the first of the questions that differ at most in case and punctuation."""
+    kept: dict[str, Question] = {}
+    for question in questions:
+        kept.setdefault(re.sub(r"\W+", " ", question.text.lower()).strip(), question)
+    return list(kept.values())
 
 
 def cleaned(text: str) -> str | None:

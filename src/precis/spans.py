@@ -15,7 +15,8 @@ from precis.chat import Chat
 SPAN_TOKENS = 256
 
 # From coarse to fine: paragraphs, lines, sentences, words.
-_BREAKS = (re.compile(r"\n\n+"), re.compile(r"\n"), re.compile(r"(?<=[.!?;:])\s+"), re.compile(r"\s+"))
+_SENTENCE_END = re.compile(r"(?<=[.!?;:])\s+|(?<=[。！？])\s*")
+_BREAKS = (re.compile(r"\n\n+"), re.compile(r"\n"), _SENTENCE_END, re.compile(r"\s+"))
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class Span:
 def spans_of(text: str, chat: Chat, limit: int = SPAN_TOKENS) -> list[Span]:
     """Cut a text at paragraph, line or sentence ends into spans of at most `limit` tokens.
 
-    Together they cover all the text; a single word longer than the limit stays whole.
+    Together they cover all the text; what has no such end (an encoded picture, say) is cut anywhere.
     """
     merged: list[Span] = []
     for piece in _pieces(text, 0, len(text), chat, limit, 0):
@@ -43,12 +44,24 @@ def spans_of(text: str, chat: Chat, limit: int = SPAN_TOKENS) -> list[Span]:
 
 def _pieces(text: str, start: int, end: int, chat: Chat, limit: int, level: int) -> Iterator[Span]:
     tokens = len(chat.encode_plainly(text[start:end]))
-    if tokens <= limit or level == len(_BREAKS):
+    if tokens <= limit or end - start == 1:
         if tokens:
             yield Span(start, end, tokens)
+        return
+    if level == len(_BREAKS):
+        middle = (start + end) // 2
+        yield from _pieces(text, start, middle, chat, limit, level)
+        yield from _pieces(text, middle, end, chat, limit, level)
         return
     place = start
     for found in _BREAKS[level].finditer(text, start, end):
         yield from _pieces(text, place, found.end(), chat, limit, level + 1)
         place = found.end()
     yield from _pieces(text, place, end, chat, limit, level + 1)
+
+
+def spread_out(count: int) -> Iterator[int]:
+    """Visit 0 … count−1 so that every beginning of the order is spread over the whole."""
+    stride = max(1, round(count**0.5))
+    for first in range(stride):
+        yield from range(first, count, stride)

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from precis.errors import ModelError
 from precis.gold import Gold
 from precis.language_model import LanguageModel
 from precis.objective import Objective
@@ -64,28 +65,30 @@ class Clock:
     ----------
     limit
         Seconds; None for no limit.
-    spent
-        Seconds that an earlier run of the same compile took.
     """
 
-    def __init__(self, limit: float | None, spent: float = 0.0) -> None:
+    def __init__(self, limit: float | None) -> None:
         self.limit = limit
-        self._start = time.monotonic() - spent
+        self._start = time.monotonic()
 
     @property
     def spent(self) -> float:
         """Seconds so far."""
         return time.monotonic() - self._start
 
-    def share(self) -> float:
-        """Share of the time that is gone; 0 without a limit."""
-        if self.limit is None:
-            return 0.0
-        return 1.0 if self.limit <= 0 else min(1.0, self.spent / self.limit)
+    def add(self, seconds: float) -> None:
+        """Count what an earlier run of the same compile took."""
+        self._start -= seconds
 
     def past(self, share: float) -> bool:
         """Whether that share of the time is gone."""
-        return self.limit is not None and self.share() >= share
+        return self.limit is not None and self.spent >= share * self.limit
+
+    def share_since(self, start: float) -> float:
+        """Share that is gone of the time there was after `start` seconds; 0 without a limit."""
+        if self.limit is None:
+            return 0.0
+        return 1.0 if self.limit <= start else min(1.0, (self.spent - start) / (self.limit - start))
 
 
 @dataclass
@@ -168,6 +171,7 @@ class Trainer:
         self.steps_an_epoch = math.ceil(len(golds) / schedule.rows)
         self.steps = self.steps_an_epoch * schedule.epochs
         self._saved = time.monotonic()
+        self._began = clock.spent
 
     def run(self, progress: Progress) -> bool:
         """Train to the end, and leave the best σ in `soft_prompt`; True if the user broke it off."""
@@ -175,25 +179,27 @@ class Trainer:
         self._resume()
         progress.stage("training", self.steps)
         progress.advance(self.state.step)
+        if not self.state.history:
+            self._evaluate(progress)
+            self.save()
         try:
-            if not self.state.history:
-                self._evaluate(progress)
-                self.save()
-            while not self._finished():
+            finished = self._finished()
+            while not finished:
                 self._step()
                 progress.advance(1)
-                if self.state.step % max(1, self.steps_an_epoch // 2) == 0 or self._finished():
+                finished = self._finished()
+                if finished or self.state.step % max(1, self.steps_an_epoch // 2) == 0:
                     self._evaluate(progress)
                 self._save_now_and_then()
         except KeyboardInterrupt:
             interrupted = True
-        if self.state.best:
-            self._set_parameters(self.state.best)
+        self._set_parameters(self.state.best)
         return interrupted
 
     def _done(self) -> float:
         """Share of the training that is behind, by steps or by time, whichever is further."""
-        return max(self.state.step / self.steps if self.steps else 1.0, self.clock.share())
+        steps = self.state.step / self.steps if self.steps else 1.0
+        return max(steps, self.clock.share_since(self._began))
 
     def _finished(self) -> bool:
         return self._done() >= 1 or self.state.waited >= self.schedule.patience
@@ -220,7 +226,13 @@ class Trainer:
         return self.objective(logits, *targets(golds, logits.device))
 
     def _evaluate(self, progress: Progress) -> None:
-        """Measure held-out loss; keep σ if it is the best so far."""
+        """Measure held-out loss; keep σ if it is the best so far.
+
+        Raises
+        ------
+        ModelError
+            σ₀ gives no number.
+        """
         golds = self.held_out.golds
         with torch.no_grad():
             student = self.model.given(self.soft_prompt.prefix(self.model))
@@ -236,9 +248,14 @@ class Trainer:
         self.state.history.append((self.state.step, nll))
         self.state.waited += 1
         if loss < self.state.best_loss:
+            best = {name: tensor.detach().clone() for name, tensor in self.parameters.items()}
+            self.state.best, self.state.best_step = best, self.state.step
             self.state.best_loss, self.state.best_nll, self.state.waited = loss, nll, 0
-            self.state.best_step = self.state.step
-            self.state.best = {name: tensor.detach().clone() for name, tensor in self.parameters.items()}
+        if not self.state.best:
+            raise ModelError(
+                f"The loss of {self.model.name} is {loss}, which is no number to learn from. The model's "
+                "weights may be damaged, or its arithmetic overflows: try another model."
+            )
         progress.recovery(self.held_out.recovery(self.state.best_nll))
 
     def _set_parameters(self, tensors: dict[str, Tensor]) -> None:
@@ -261,7 +278,7 @@ class Trainer:
                 tensors[f"{moment}.{name}"] = value
         note = {
             "step": state.step,
-            "spent": self.clock.spent,
+            "spent": self.clock.spent - self._began,
             "waited": state.waited,
             "best_loss": state.best_loss,
             "best_nll": state.best_nll,
@@ -286,7 +303,7 @@ class Trainer:
         best = {name: tensors[f"best.{name}"].to(p.device) for name, p in self.parameters.items()}
         note["history"] = [(int(step), float(nll)) for step, nll in note["history"]]
         self.state = State(best=best, **note)
-        self.clock._start -= self.state.spent
+        self.clock.add(self.state.spent)
 
 
 def targets(golds: Sequence[Gold], device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
