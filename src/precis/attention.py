@@ -73,14 +73,21 @@ class Rows:
         """Whether every row brings just its newest token, in order (a decoding step)."""
         return self.own is not None and self.row.shape[0] == self.count
 
+    @property
+    def query_columns(self) -> Tensor:
+        """`[row, query]`: the column of each query, as the attention within a row lays them out."""
+        if self.one_token_each:
+            return self.column.unsqueeze(1)
+        return torch.arange(self.width, device=self.row.device).expand(self.count, -1)
+
     def visible(self, window: int | None) -> Tensor:
         """`[row, query, key]`: which of a row's own tokens each of its queries sees."""
         if window not in self._visible:
             key = torch.arange(self.width, device=self.row.device)
-            query = self.column.unsqueeze(1) if self.one_token_each else key.expand(self.count, -1)
-            seen = key <= query.unsqueeze(-1)
+            query = self.query_columns.unsqueeze(-1)
+            seen = key <= query
             if window is not None:
-                seen &= key > query.unsqueeze(-1) - window
+                seen &= key > query - window
             self._visible[window] = seen
         return self._visible[window]
 
@@ -88,7 +95,7 @@ class Rows:
 class RowCache:
     """Keys and values of the rows' own tokens while they are generated, in fixed buffers.
 
-    A row that has finished gives up its place to the last one (`drop`), so that the rows at work
+    A row that has finished gives up its place to the last one (`move`), so that the rows at work
     always stand first and no step computes a finished row.
     """
 
@@ -239,11 +246,7 @@ def _within_window(scores: Tensor, layer: int, rows: Rows, window: int | None) -
     if window is None or rows.prefix.next_position + rows.width <= window:
         return scores
     key = rows.prefix.positions[layer]
-    if rows.one_token_each:
-        column = rows.column.unsqueeze(1)
-    else:
-        column = torch.arange(rows.width, device=key.device).expand(rows.count, -1)
-    query = rows.prefix.next_position + column
+    query = rows.prefix.next_position + rows.query_columns
     seen = key[:, None, None, :] > query[None, :, :, None] - window
     return scores.masked_fill(~seen.unsqueeze(2), float("-inf"))
 

@@ -18,7 +18,7 @@ from precis.errors import QuestionsError, SettingsError
 from precis.gold import LONGEST_ANSWER, Gold, Taught, Teacher, teach
 from precis.language_model import LanguageModel
 from precis.model_source import cache_folder, load_model
-from precis.objective import Objective
+from precis.objective import Objective, nll
 from precis.prefix import Prefix
 from precis.progress import Progress
 from precis.questions import Question
@@ -267,7 +267,8 @@ class _Compilation:
         tokens = sum(len(gold.tokens) for gold in golds)
         total = 0.0
         for gold, scores in zip(golds, nothing.score([gold.row for gold in golds]), strict=True):
-            total -= float(scores.gather(1, torch.tensor(gold.tokens, device=scores.device)[:, None]).sum())
+            gold_ids = torch.tensor(gold.tokens, device=scores.device)
+            total += len(gold.tokens) * float(nll(scores, gold_ids))
         full = -sum(float(gold.log_probabilities.sum()) for gold in golds)
         return HeldOut(golds, total / tokens, full / tokens)
 

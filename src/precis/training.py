@@ -17,7 +17,7 @@ from torch import Tensor
 from precis.errors import ModelError
 from precis.gold import Gold
 from precis.language_model import LanguageModel
-from precis.objective import Objective
+from precis.objective import Objective, nll
 from precis.progress import Progress
 from precis.soft_prompt import SoftPrompt
 from precis.work_folder import WorkFolder
@@ -234,23 +234,24 @@ class Trainer:
             σ₀ gives no number.
         """
         golds = self.held_out.golds
+        tokens = sum(len(gold.tokens) for gold in golds)
         with torch.no_grad():
             student = self.model.given(self.soft_prompt.prefix(self.model))
-            loss = nll = 0.0
+            loss = gold_nll = 0.0
             for gold, log_probabilities in zip(
                 golds, student.score([gold.row for gold in golds]), strict=True
             ):
                 gold_ids, top_ids, top = targets([gold], log_probabilities.device)
-                share = len(gold.tokens) / sum(len(gold.tokens) for gold in golds)
+                share = len(gold.tokens) / tokens
                 # log-softmax of log-probabilities is themselves
                 loss += share * float(self.objective(log_probabilities, gold_ids, top_ids, top))
-                nll -= share * float(log_probabilities.gather(1, gold_ids.unsqueeze(1)).mean())
-        self.state.history.append((self.state.step, nll))
+                gold_nll += share * float(nll(log_probabilities, gold_ids))
+        self.state.history.append((self.state.step, gold_nll))
         self.state.waited += 1
         if loss < self.state.best_loss:
             best = {name: tensor.detach().clone() for name, tensor in self.parameters.items()}
             self.state.best, self.state.best_step = best, self.state.step
-            self.state.best_loss, self.state.best_nll, self.state.waited = loss, nll, 0
+            self.state.best_loss, self.state.best_nll, self.state.waited = loss, gold_nll, 0
         if not self.state.best:
             raise ModelError(
                 f"The loss of {self.model.name} is {loss}, which is no number to learn from. The model's "
