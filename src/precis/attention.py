@@ -15,6 +15,7 @@ keyword argument of the model's forward call. No model code is changed, and no g
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,6 +26,11 @@ from precis.errors import ModelError
 from precis.prefix import Prefix
 
 IMPLEMENTATION = "precis_shared_prefix"
+
+# Called in every layer with its number, the packed queries `[token, head, head_dim]` after the rotary
+# embedding, and the factor that scores are scaled by. It may give a prefix of one layer, which that
+# layer then attends to in place of the shared one.
+Observer = Callable[[int, Tensor, float], Prefix | None]
 
 
 @dataclass
@@ -47,6 +53,8 @@ class Rows:
     importance
         `[layer, kv_head, slot]`, float32: where given, the squared attention that each slot of the
         prefix gets is added up here (the warm start chooses by it).
+    observe
+        See `Observer`; for what chooses or fits slots by the queries that will attend to them.
     keep
         Whether to keep the keys and values of this pass in `kept` (reading a document).
     """
@@ -59,6 +67,7 @@ class Rows:
     own: RowCache | None = None
     first: int = 0
     importance: Tensor | None = None
+    observe: Observer | None = None
     keep: bool = False
     kept: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)
     _visible: dict[int | None, Tensor] = field(default_factory=dict)
@@ -167,23 +176,27 @@ def shared_prefix_attention(
     layer: int = module.layer_idx  # type: ignore[assignment]
     if rows.keep:
         rows.kept[layer] = (key[0], value[0])
-    if rows.count == 1 and rows.prefix.slots == 0 and rows.own is None and softcap is None:
-        return _causal_attention(query, key, value, scaling, sliding_window), None
     # [token, head, head_dim]
     packed_query, packed_key, packed_value = (states[0].transpose(0, 1) for states in (query, key, value))
+    prefix = rows.observe(layer, packed_query, scaling) if rows.observe is not None else None
+    if rows.count == 1 and rows.prefix.slots == 0 and rows.own is None and softcap is None:
+        return _causal_attention(query, key, value, scaling, sliding_window), None
+    if prefix is None:
+        prefix = rows.prefix.layer(layer)
     if rows.own is not None:
         row_key, row_value = rows.own.write(layer, rows, packed_key, packed_value)
     else:
         row_key = _unpack(packed_key, rows).transpose(1, 2)
         row_value = _unpack(packed_value, rows).transpose(1, 2)
     row_query = packed_query.unsqueeze(1) if rows.one_token_each else _unpack(packed_query, rows)
-    out = _attend(layer, row_query, row_key, row_value, rows, scaling, sliding_window, softcap)
+    out = _attend(layer, prefix, row_query, row_key, row_value, rows, scaling, sliding_window, softcap)
     packed_out = out[:, 0] if rows.one_token_each else out[rows.row, rows.column]
     return packed_out.unsqueeze(0), None
 
 
 def _attend(
     layer: int,
+    prefix: Prefix,
     query: Tensor,
     key: Tensor,
     value: Tensor,
@@ -194,8 +207,8 @@ def _attend(
 ) -> Tensor:
     """One softmax over the prefix's scores and the row's own.
 
-    `query` `[row, query, head, head_dim]`, `key` and `value` `[row, kv_head, key, head_dim]`; gives
-    `[row, query, head, head_dim]`.
+    `prefix` is that of one layer, `query` `[row, query, head, head_dim]`, `key` and `value`
+    `[row, kv_head, key, head_dim]`; gives `[row, query, head, head_dim]`.
     """
     count, queries, heads, head_dim = query.shape
     kv_heads, width = key.shape[1], key.shape[2]
@@ -203,8 +216,8 @@ def _attend(
     # [kv_head, row, group, query, head_dim]: all rows' queries of a KV head stand together
     query = query.view(count, queries, kv_heads, group, head_dim).permute(2, 0, 3, 1, 4) * scaling
     flat = query.reshape(kv_heads, count * group * queries, head_dim)
-    if rows.prefix.slots:
-        prefix_key, prefix_value = rows.prefix.keys[layer], rows.prefix.values[layer]
+    if prefix.slots:
+        prefix_key, prefix_value = prefix.keys[0], prefix.values[0]
     else:
         prefix_key = prefix_value = key.new_empty(kv_heads, 0, head_dim)
     prefix_scores = torch.bmm(flat, prefix_key.transpose(1, 2)).view(
@@ -215,9 +228,9 @@ def _attend(
     if softcap is not None:
         prefix_scores = softcap * torch.tanh(prefix_scores / softcap)
         own_scores = softcap * torch.tanh(own_scores / softcap)
-    if rows.prefix.bias is not None:
-        prefix_scores = prefix_scores + rows.prefix.bias[layer][:, None, None, None, :]
-    prefix_scores = _within_window(prefix_scores, layer, rows, window)
+    if prefix.bias is not None:
+        prefix_scores = prefix_scores + prefix.bias[0][:, None, None, None, :]
+    prefix_scores = _within_window(prefix_scores, prefix, rows, window)
     own_scores = own_scores.masked_fill(~rows.visible(window)[None, :, None], float("-inf"))
     weights = torch.softmax(
         torch.cat([prefix_scores, own_scores], dim=-1),
@@ -241,11 +254,11 @@ def _attend(
     )
 
 
-def _within_window(scores: Tensor, layer: int, rows: Rows, window: int | None) -> Tensor:
+def _within_window(scores: Tensor, prefix: Prefix, rows: Rows, window: int | None) -> Tensor:
     """Hide the slots that a sliding window has left behind."""
     if window is None or rows.prefix.next_position + rows.width <= window:
         return scores
-    key = rows.prefix.positions[layer]
+    key = prefix.positions[0]
     query = rows.prefix.next_position + rows.query_columns
     seen = key[:, None, None, :] > query[None, :, :, None] - window
     return scores.masked_fill(~seen.unsqueeze(2), float("-inf"))

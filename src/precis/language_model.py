@@ -17,7 +17,7 @@ from torch import Tensor
 from transformers.utils import logging as transformers_logging
 
 from precis import attention
-from precis.attention import RowCache, Rows
+from precis.attention import Observer, RowCache, Rows
 from precis.chat import Chat
 from precis.errors import ModelError, QuestionsError
 from precis.prefix import Prefix
@@ -108,7 +108,13 @@ class LanguageModel:
         """Give the prefix of no token."""
         return Prefix.empty(self.layers, self.kv_heads, self.head_dim, dtype=self.dtype, device=self.device)
 
-    def prefill(self, tokens: Sequence[int] | Tensor, after: Prefix | None = None) -> Prefix:
+    def prefill(
+        self,
+        tokens: Sequence[int] | Tensor,
+        after: Prefix | None = None,
+        *,
+        observe: Observer | None = None,
+    ) -> Prefix:
         """Read, once: the keys and values of a text, as a prefix.
 
         Parameters
@@ -117,6 +123,8 @@ class LanguageModel:
             Token ids, or input embeddings `[token, hidden]` (differentiable).
         after
             What stands before the text; the result then includes it.
+        observe
+            Sees the queries of every layer; see `attention.Observer`.
 
         Raises
         ------
@@ -133,7 +141,7 @@ class LanguageModel:
                 f"{end} tokens do not fit the window of {self.name}, which is {self.window} tokens."
             )
         column = torch.arange(length, device=self.device)
-        rows = Rows(torch.zeros_like(column), column, before, count=1, width=length, keep=True)
+        rows = Rows(torch.zeros_like(column), column, before, 1, length, observe=observe, keep=True)
         with torch.set_grad_enabled(isinstance(tokens, Tensor) and tokens.requires_grad):
             self._forward(tokens, rows, column[-1:])
         keys = torch.stack([rows.kept[layer][0] for layer in range(self.layers)])
@@ -210,8 +218,13 @@ class Conditioned:
         """
         return max(256, min(TOKENS_PER_PASS, TOKENS_PER_PASS * 4096 // max(1, self.prefix.slots)))
 
-    def answer_logits(self, rows: Sequence[Row], importance: Tensor | None = None) -> Tensor:
+    def answer_logits(self, rows: Sequence[Row], *, observe: Observer | None = None) -> Tensor:
         """Logits at every answer token of every row, rows one after another; differentiable.
+
+        Parameters
+        ----------
+        observe
+            Sees the queries of every layer; see `attention.Observer`.
 
         Returns
         -------
@@ -231,7 +244,7 @@ class Conditioned:
             self.prefix,
             count=len(rows),
             width=max(lengths),
-            importance=importance,
+            observe=observe,
         )
         tokens = [token for item in rows for token in item.tokens]
         return self.model._forward(tokens, packed, torch.cat(wanted).to(device))

@@ -57,6 +57,17 @@ class Prefix:
         bias = 0 if self.bias is None else self.bias.nbytes
         return self.keys.nbytes + self.values.nbytes + bias
 
+    def layer(self, number: int) -> Prefix:
+        """Give the prefix of one layer."""
+        part = slice(number, number + 1)
+        return replace(
+            self,
+            keys=self.keys[part],
+            values=self.values[part],
+            positions=self.positions[part],
+            bias=None if self.bias is None else self.bias[part],
+        )
+
     def followed_by(self, other: Prefix) -> Prefix:
         """Append a prefix that was computed with this one before it."""
         bias = None
