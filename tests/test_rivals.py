@@ -10,6 +10,7 @@ from precis.compilation import Settings
 from precis.document import Document
 from precis.errors import WindowError
 from precis.evaluation import bootstrap_recovery, compare
+from precis.gold import Teacher, teach
 from precis.language_model import Row
 from precis.model_source import load_model
 from precis.prefix import Prefix
@@ -25,7 +26,9 @@ from precis.rivals.observation import Queries, attention_weights
 from precis.rivals.rival import Rival, read_tokens
 from precis.rivals.rotation import Rotation
 from precis.rivals.snapkv import pooled
+from precis.spans import SPAN_TOKENS
 from precis.training import Schedule
+from precis.work_folder import WorkFolder
 from tests.conftest import RECALL_MODEL
 from tests.recall import document_text, make_facts, question_text
 
@@ -34,7 +37,7 @@ TEXT = (
 )
 DOCUMENT = Document.from_text(TEXT)
 QUESTIONS = ["what lies at anchor?", "when does it close?", "where do kestrels nest?"]
-TRAINED = {"prompt-tuning"}
+TRAINED = {"prompt-tuning", "first-tokens"}
 UNTRAINED = [name for name in RIVALS if name not in TRAINED]
 EVICTING = [name for name, rival in RIVALS.items() if isinstance(rival, (Eviction, KVzip))]
 TEXTUAL = ["truncate", "retrieve", "retrieve-x4"]  # they read parts of the document as text
@@ -365,3 +368,31 @@ def test_selections_that_look_at_the_document_beat_what_does_not(recall, tmp_pat
     found = recoveries(*recall, 24, ["truncate", "retrieve", "retrieve-x4", "kvzip", "streaming"], tmp_path)
     assert found["retrieve"] > found["truncate"] + 0.2
     assert found["kvzip"] > found["streaming"]
+
+
+def test_a_teacher_can_read_chunks_of_a_document_that_fits_its_window(recall, tmp_path):
+    model, _, _ = recall
+    facts = make_facts(60, seed=12)
+    document = Document.from_text(document_text(facts))
+    questions = [question_text(fact, 3) for fact in facts[::6]]
+    whole_teacher = Teacher(model, document)
+    chunked = Teacher(model, document, reading_tokens=SPAN_TOKENS, top_k=20)
+    assert whole_teacher.reads_whole
+    assert chunked.fits_window
+    assert not chunked.reads_whole
+    assert len(chunked.readings) > 1
+    for reading in chunked.readings:
+        assert reading.text in document.text
+        assert model.chat.document_tokens(reading.text) <= SPAN_TOKENS
+    assert document.text.endswith(chunked.readings[-1].text)
+    taught = teach(chunked, [Question(text) for text in questions], WorkFolder(tmp_path))
+    assert {gold.top_ids.shape[1] for gold in taught.golds} == {20}
+
+
+def test_first_tokens_starts_where_the_document_starts(recall, tmp_path):
+    model, document, _ = recall
+    settings = Settings(slots=24, schedule=Schedule(epochs=0))
+    prefix = RIVALS["first-tokens"].prefix(Task(model, document, 24, settings, tmp_path, Progress()))
+    start = model.prefill(model.chat.reading(document.text)[:24])
+    torch.testing.assert_close(prefix.keys, start.keys, rtol=1e-4, atol=1e-4)
+    assert prefix.next_position == prefix.slots == 24

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from precis.errors import SettingsError
 from precis.rivals.expected_attention import ExpectedAttention
+from precis.rivals.first_tokens import FirstTokens
 from precis.rivals.keydiff import KeyDiff
 from precis.rivals.kvzip import KVzip
 from precis.rivals.prompt_tuning import PromptTuning
@@ -31,6 +32,7 @@ RIVALS: dict[str, Rival] = {
         KVzip(),
         Summary(),
         PromptTuning(),
+        FirstTokens(),
     )
 }
 

@@ -78,7 +78,9 @@ def largest_attention(model: LanguageModel, document: Prefix, tokens: list[int])
     largest = []
     for layer in range(model.layers):
         blocks = zip(
-            queries.states[layer].split(QUERIES_AT_ONCE), positions.split(QUERIES_AT_ONCE), strict=True
+            torch.split(queries.states[layer], QUERIES_AT_ONCE),
+            torch.split(positions, QUERIES_AT_ONCE),
+            strict=True,
         )
         found = [
             attention_weights(query, queries.scaling[layer], at, both.layer(layer), model.limits[layer]).amax(
