@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from precis.artifact import Artifact, Manifest
+from precis.bootstrap import recovery_interval
 from precis.compilation import Settings
 from precis.document import Document
 from precis.errors import PrecisError
@@ -32,8 +33,6 @@ TIMED_QUESTIONS = 5
 TIMED_TOKENS = 16
 # Questions whose full-document distributions are held at a time: each takes megabytes.
 QUESTIONS_AT_ONCE = 48
-RESAMPLES = 2000
-CONFIDENCE = 0.95
 
 
 @dataclass(frozen=True)
@@ -272,8 +271,7 @@ def bootstrap_recovery(
 ) -> tuple[float | None, tuple[float, float] | None]:
     """Give a method's recovery, and its 95 % interval by bootstrap over questions.
 
-    Every resample draws as many questions as there are, with replacement, and takes the ratio of sums:
-    (Σ NLL_none − Σ NLL) / (Σ NLL_none − Σ NLL_full). The interval is that of percentiles (Efron, 1979).
+    See `bootstrap.recovery_interval`.
 
     Parameters
     ----------
@@ -290,18 +288,11 @@ def bootstrap_recovery(
     where that is so in any resample, as no bound can then be given.
     """
     records = [record.methods for record in asked if method in record.methods]
-    sums = np.array([[record[name].nll for name in ("none", method, "full")] for record in records])
-    if not len(sums):
+    nlls = np.array([[record[name].nll for name in ("none", method, "full")] for record in records])
+    if not len(nlls):
         return None, None
-    none, mine, full = sums.sum(0)
-    draws = np.random.default_rng(seed).integers(len(sums), size=(RESAMPLES, len(sums)))
-    resampled = sums[draws].sum(1)
-    gaps = resampled[:, 0] - resampled[:, 2]
-    if (gaps <= 0).any():
-        return recovery(none, mine, full), None
-    tail = 100 * (1 - CONFIDENCE) / 2
-    low, high = np.percentile((resampled[:, 0] - resampled[:, 1]) / gaps, [tail, 100 - tail])
-    return recovery(none, mine, full), (float(low), float(high))
+    none, mine, full = nlls.T
+    return recovery(*nlls.sum(0)), recovery_interval([none - mine], [none - full], seed)
 
 
 def _settings(manifest: Manifest) -> Settings:

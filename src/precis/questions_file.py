@@ -57,7 +57,7 @@ def read_questions(path: str | Path) -> list[UserQuestion]:
         questions = [UserQuestion(line) for _, line in lines]
     if not questions:
         raise QuestionsError(f"{path}: the file holds no question; expected {FILE_FORMS}")
-    return _merged(questions)
+    return merged(questions)
 
 
 def squad_documents(path: str | Path) -> list[SquadArticle]:
@@ -155,7 +155,7 @@ def _squad_articles(content: Any, where: str) -> Iterator[SquadArticle]:
             entries = enumerate(_field(paragraph, "qas", list, within), start=1)
             questions += [_question(entry, f"{within}, question {place}") for place, entry in entries]
         title = str(article.get("title") or f"article {number}")
-        yield SquadArticle(title, "\n\n".join(contexts), tuple(_merged(questions)))
+        yield SquadArticle(title, "\n\n".join(contexts), tuple(merged(questions)))
 
 
 def _field(holder: Any, name: str, kind: type, where: str) -> Any:
@@ -169,7 +169,8 @@ def _field(holder: Any, name: str, kind: type, where: str) -> Any:
     return value
 
 
-def _merged(questions: Iterable[UserQuestion]) -> list[UserQuestion]:
+def merged(questions: Iterable[UserQuestion]) -> list[UserQuestion]:
+    """Keep a question that comes twice at its first place, with the answers of both."""
     answers: dict[str, dict[str, None]] = {}
     for question in questions:
         answers.setdefault(question.text, {}).update(dict.fromkeys(question.answers))

@@ -1,0 +1,455 @@
+"""The benchmarks: published formats, a grid that goes on where it was stopped, numbers that add up."""
+
+import csv
+import json
+
+import pytest
+import torch
+
+from benchmarks import datasets, fidelity
+from benchmarks.datasets import Subject
+from benchmarks.fidelity import METHODS, Cell, Grid, grid
+from benchmarks.gather import gather, headline, summary
+from benchmarks.tables import tables
+from precis.compilation import Settings
+from precis.document import Document
+from precis.errors import DocumentError, ModelError, QuestionsError, StorageError
+from precis.model_source import load_model
+from precis.questions import Question, Study
+from precis.questions_file import UserQuestion
+from precis.rivals import RIVALS, Rival
+from precis.training import Schedule
+from tests.conftest import RECALL_MODEL
+from tests.recall import answer_text, document_text, make_facts, question_text
+
+# --- data sets ---
+
+
+def squad_article(title, *paragraphs):
+    return {
+        "title": title,
+        "paragraphs": [
+            {
+                "context": context,
+                "qas": [
+                    {"id": f"{title}{n}", "question": question, "answers": [{"text": a} for a in answers]}
+                    for n, (question, answers) in enumerate(questions)
+                ],
+            }
+            for context, questions in paragraphs
+        ],
+    }
+
+
+@pytest.fixture
+def squad(tmp_path):
+    articles = [
+        squad_article("Milo", ("The harbour is green.", [("What is green?", ["harbour", "harbour"])])),
+        squad_article("Sora", ("No part of it.", [("Who?", ["Anda"])])),
+        squad_article(
+            "Veld",
+            ("First.", [("Which?", ["first", "the first"])]),
+            ("Second.", [("What is green?", ["a harbour"])]),
+        ),
+    ]
+    path = tmp_path / "squad.json"
+    path.write_text(json.dumps({"data": articles}))
+    return path
+
+
+def test_squad_articles_are_joined_and_counted_from_one(squad):
+    pair, single = datasets.squad_subjects(squad, ["1+3", "2"])
+    assert (pair.name, single.name) == ("1+3", "2")
+    assert pair.document.text == "The harbour is green.\n\nFirst.\n\nSecond."
+    assert pair.questions == [
+        UserQuestion("What is green?", ("harbour", "a harbour")),
+        UserQuestion("Which?", ("first", "the first")),
+    ]
+    assert single.document.text == "No part of it."
+
+
+@pytest.mark.parametrize("group", ["0", "4", "1+4", "1+", "-1", "Milo"])
+def test_articles_that_are_not_there_are_refused(squad, group):
+    with pytest.raises(QuestionsError, match="articles 1 to 3"):
+        datasets.squad_subjects(squad, [group])
+
+
+def write_story(folder, name, sections, rows, columns=("question_id", "question", "answer1", "answer4")):
+    for kind, heads, lines in (
+        ("section-stories/{}-story.csv", ("section", "text"), list(enumerate(sections, start=1))),
+        ("questions/{}-questions.csv", columns, rows),
+    ):
+        path = folder / kind.format(name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("w", newline="", encoding="utf-8") as file:
+            csv.writer(file).writerows([heads, *lines])
+
+
+def test_a_fairytale_is_its_sections_with_both_references(tmp_path):
+    rows = [
+        (1, "Who came, and “why”?", "the fox", "a fox"),
+        (2, "Where?", "home", "home"),
+        (3, "When?", "at night", ""),
+    ]
+    write_story(tmp_path, "fox", ["A fox came,\nlate.\n", "It went."], rows)
+    (story,) = datasets.fairytales(tmp_path, ["fox"])
+    assert story.name == "fox"
+    assert story.document.text == "A fox came,\nlate.\n\nIt went."
+    assert story.questions == [
+        UserQuestion("Who came, and “why”?", ("the fox", "a fox")),
+        UserQuestion("Where?", ("home",)),
+        UserQuestion("When?", ("at night",)),
+    ]
+
+
+def test_the_shortest_long_fairytales_are_chosen(tmp_path):
+    for name, words in (("a", 9), ("b", 5), ("c", 7), ("d", 2)):
+        write_story(tmp_path, name, ["word " * words], [(1, "Who?", "x", "y")])
+    assert [story.name for story in datasets.shortest_fairytales(tmp_path, 5, 2)] == ["b", "c"]
+    with pytest.raises(DocumentError, match="3 stories of 5 words"):
+        datasets.shortest_fairytales(tmp_path, 5, 4)
+
+
+def test_damaged_fairytales_are_refused(tmp_path):
+    write_story(
+        tmp_path, "bad", ["Text."], [(1, "Who?", "x")], columns=("question_id", "question", "answer1")
+    )
+    with pytest.raises(QuestionsError, match="answer4"):
+        datasets.fairytales(tmp_path, ["bad"])
+    with pytest.raises(DocumentError, match="none-story"):
+        datasets.fairytales(tmp_path, ["none"])
+
+
+# --- the grid ---
+
+TINY = Settings(schedule=Schedule(epochs=1, rows=8))
+
+
+def make_subject(seed):
+    facts = make_facts(14, seed=seed)
+    questions = [UserQuestion(question_text(fact, 1), (answer_text(fact),)) for fact in facts[:5]]
+    return Subject(f"facts-{seed}", Document.from_text(document_text(facts)), questions)
+
+
+@pytest.fixture(scope="module")
+def model():
+    torch.set_num_threads(1)
+    return load_model(str(RECALL_MODEL))
+
+
+@pytest.fixture(autouse=True)
+def study(tmp_path, monkeypatch):
+    """The small model cannot write questions; give it some, and count how often it was to write them."""
+    monkeypatch.setenv("PRECIS_CACHE", str(tmp_path / "cache"))
+    calls = []
+
+    def self_study(model, document, *_, **__):
+        calls.append(document.name)
+        seed = next(seed for seed in (1, 2) if make_subject(seed).document.sha256 == document.sha256)
+        return Study([Question(question_text(fact, 0), 0) for fact in make_facts(14, seed=seed)], 0)
+
+    monkeypatch.setattr("precis.questions.self_study", self_study)
+    return calls
+
+
+class Counting(Rival):
+    """Counts how often it is prepared, and fails when told to."""
+
+    name = "truncate"
+
+    def __init__(self, error=None):
+        self.inner, self.error, self.tasks = RIVALS["truncate"], error, []
+
+    def prefix(self, task):
+        self.tasks.append(task)
+        if self.error is not None:
+            raise self.error
+        return self.inner.prefix(task)
+
+
+def test_what_is_wanted_first_is_measured_first():
+    subjects = [make_subject(1), make_subject(2)]
+    cells = grid(subjects, [50, 10, 20], ["first-tokens", "keydiff", "precis"], TINY, {})
+    assert [cell.settings.ratio for cell in cells] == [20] * 6 + [10] * 6 + [50] * 6
+    order = [(cell.method, cell.subject.name) for cell in cells[:6]]
+    assert order == [
+        (method, name) for method in ("precis", "keydiff", "first-tokens") for name in ("facts-1", "facts-2")
+    ]
+    assert len({cell.name for cell in cells}) == len(cells)
+
+
+def test_settings_with_several_values_are_varied_and_tell_cells_apart():
+    sweeps = {"minutes": [2.0], "warm_start": ["first", "random"], "objective": ["nll", "kl"]}
+    cells = grid([make_subject(1)], [20], ["precis"], TINY, sweeps)
+    assert [cell.variant for cell in cells] == [
+        {"warm_start": start, "objective": objective}
+        for start in ("first", "random")
+        for objective in ("nll", "kl")
+    ]
+    assert {cell.settings.minutes for cell in cells} == {2.0}
+    assert cells[1].settings.warm_start == "first"
+    assert cells[1].settings.objective == "kl"
+    assert cells[1].name == "20x/facts-1/precis@warm_start=first,objective=kl"
+
+
+def test_a_stopped_grid_goes_on_and_finished_cells_are_not_measured_again(model, tmp_path, monkeypatch):
+    cells = grid([make_subject(1), make_subject(2)], [5], ["precis", "truncate"], TINY, {})
+    breaking = Counting(error=RuntimeError("pulled the plug"))
+    monkeypatch.setitem(METHODS, "truncate", breaking)
+    with pytest.raises(RuntimeError, match="plug"):
+        Grid(tmp_path, model).run(cells)
+    kept = {path: path.read_bytes() for path in (tmp_path / "cells").rglob("*.json")}
+    assert len(kept) == 2
+    working = Counting()
+    monkeypatch.setitem(METHODS, "truncate", working)
+    monkeypatch.setattr(fidelity, "compile", None)  # what is finished must not be compiled again
+    Grid(tmp_path, model).run(cells)
+    assert len(working.tasks) == 2
+    assert all(path.read_bytes() == content for path, content in kept.items())
+    assert len(list((tmp_path / "cells").rglob("*.json"))) == 4
+    Grid(tmp_path, model).run(cells)
+    assert len(working.tasks) == 2
+
+
+def test_a_cell_made_from_something_else_is_measured_anew(model, tmp_path, monkeypatch):
+    counting = Counting()
+    monkeypatch.setitem(METHODS, "truncate", counting)
+    subject = make_subject(1)
+    fewer = Subject(subject.name, subject.document, subject.questions[:3])
+    for questions, answers in ((subject, False), (fewer, False), (fewer, True), (fewer, False)):
+        Grid(tmp_path, model, answers).run([Cell(questions, "truncate", Settings(ratio=5))])
+    assert len(counting.tasks) == 3  # other questions, then answers too; cells with answers serve without
+    (path,) = (tmp_path / "cells").rglob("*.json")
+    asked = json.loads(path.read_text())["asked"]
+    assert len(asked) == 3
+    assert all(question["methods"]["truncate"]["text"] is not None for question in asked)
+
+
+def test_a_refusal_is_kept_as_a_failure_until_a_retry_and_a_full_disk_stops(model, tmp_path, monkeypatch):
+    cells = [Cell(make_subject(1), "truncate", Settings(ratio=5))]
+    refusing = Counting(error=ModelError("too long for me"))
+    monkeypatch.setitem(METHODS, "truncate", refusing)
+    for _ in range(2):
+        Grid(tmp_path, model).run(cells)
+    assert len(refusing.tasks) == 1
+    (path,) = (tmp_path / "cells").rglob("*.json")
+    assert json.loads(path.read_text())["failure"] == "ModelError: too long for me"
+    refusing.error = StorageError("the disk is full")
+    with pytest.raises(StorageError):
+        Grid(tmp_path, model, retry=True).run(cells)
+    refusing.error = None
+    Grid(tmp_path, model, retry=True).run(cells)
+    assert json.loads(path.read_text())["failure"] is None
+
+
+def test_only_compiles_against_the_clock_find_none_of_their_work_done(model, tmp_path, monkeypatch):
+    subject = make_subject(1)
+    folders = []
+    real = fidelity.compile
+
+    def noting(document, **given):
+        folders.append((given["work"], given["work"].exists()))
+        return real(document, **given)
+
+    monkeypatch.setattr(fidelity, "compile", noting)
+    run = Grid(tmp_path, model).run
+    run(grid([subject], [5, 10], ["precis"], TINY, {}))
+    shared = tmp_path / "work" / "shared" / subject.name
+    assert folders == [(shared, False), (shared, True)]
+    folders.clear()
+    run(grid([subject], [5], ["precis"], TINY, {"minutes": [0.0, 0.01]}))
+    assert [existed for _, existed in folders] == [False, False]
+    assert not any(folder == shared or folder.exists() for folder, _ in folders)
+    folders.clear()
+    # the same minutes for every variant: questions and answers are there before the first
+    sweeps = {"minutes": [0.01], "objective": ["nll", "kl"]}
+    run(grid([subject], [5], ["precis"], TINY, sweeps))
+    assert {folder for folder, _ in folders} == {shared}
+
+
+def test_precis_is_a_method_like_the_others(model, tmp_path):
+    subject = make_subject(1)
+    Grid(tmp_path, model).run(grid([subject], [5], ["precis", "truncate", "retrieve"], TINY, {}))
+    records = {path.stem: json.loads(path.read_text()) for path in (tmp_path / "cells").rglob("*.json")}
+    assert set(records) == {"precis", "truncate", "retrieve"}
+    for name, record in records.items():
+        assert record["failure"] is None
+        assert record["slots"] > 0
+        assert len(record["asked"]) == len(subject.questions)
+        assert set(record["asked"][0]["methods"]) == {"none", "full", name}
+    # the same questions, gold answers and yardsticks for all
+    yardsticks = [
+        [(q["question"], q["tokens"], q["methods"]["none"], q["methods"]["full"]) for q in record["asked"]]
+        for record in records.values()
+    ]
+    assert yardsticks[0] == yardsticks[1] == yardsticks[2]
+    assert {"asking", "teaching", "warm start", "training"} <= set(records["precis"]["stages"])
+    assert records["precis"]["seconds"] >= sum(records["precis"]["stages"].values()) * 0.99
+
+
+# --- results ---
+
+
+def measured(nll, kl=0.0, top1=0, text=None, match=None):
+    return {"text": text, "nll": nll, "kl": kl, "top1": top1, "match": match, "confidence": None}
+
+
+def made_cell(method, asked, document="d", ratio=20.0, variant=None, failure=None, answers=False):
+    cell = {
+        "document": {"name": document, "sha256": "0", "tokens": 400},
+        "ratio": ratio,
+        "method": method,
+        "variant": variant or {},
+        "settings": {"seed": 0, "ratio": ratio, "minutes": None},
+        "answers": answers,
+        "surroundings": {
+            "commit": "c" * 40,
+            "changed_since": [],
+            "hardware": {"processor": "p", "cores": 2, "device": "cpu"},
+            "model": "m",
+            "computed_in": "float32",
+            "versions": {"precis": "0", "torch": "1", "transformers": "2"},
+        },
+        "failure": failure,
+        "notes": [],
+    }
+    return cell if failure else cell | {"slots": 20, "bytes": 4000, "seconds": 3.0, "asked": asked}
+
+
+def made_question(method, none, full, said, tokens=4, humans=()):
+    """One record of a question; `said` is None where the method could not be asked."""
+    methods = {"none": none, "full": full} | ({} if said is None else {method: said})
+    return {"question": "q", "humans": list(humans), "tokens": tokens, "place": 0, "methods": methods}
+
+
+def by_hand(method, document="d", ratio=20.0, **more):
+    asked = [
+        made_question(method, measured(8, 4, 1), measured(2, 0, 4), measured(5, 1, 3)),
+        made_question(method, measured(6, 2, 2), measured(2, 0, 4), None),
+    ]
+    return made_cell(method, asked, document, ratio, **more)
+
+
+def test_a_question_that_does_not_fit_recovers_nothing_of_its_gap():
+    (row,) = summary([by_hand("truncate")])["cells"]
+    assert row["recovery"] == pytest.approx((8 - 5 + 0) / (8 - 2 + 6 - 2))
+    assert row["kl"] == pytest.approx((1 + 2) / 8)
+    assert row["top1"] == pytest.approx((3 + 2) / 8)
+    assert (row["questions"], row["did_not_fit"]) == (2, 1)
+    assert row["match"] is None
+
+
+def test_answers_that_were_not_given_are_wrong_and_not_left_out():
+    full = measured(1, text="red lamp", match=1.0)
+    none = measured(3, text="blue", match=0.0)
+    said = measured(2, text="the red lamp here", match=0.8)
+    asked = [
+        made_question("truncate", none, full, said, humans=["red lamp", "here"]),
+        made_question("truncate", none, full, None, humans=["blue"]),
+        made_question("truncate", none, full, said),
+    ]
+    (row,) = summary([made_cell("truncate", asked, answers=True)])["cells"]
+    assert row["match"] == pytest.approx((0.8 + 0 + 0.8) / 3)
+    assert row["em"] == 0
+    assert row["f1"] == pytest.approx((0.8 + 0) / 2)  # two questions have human answers
+
+
+def test_means_are_over_documents_and_name_those_that_were_refused():
+    other = made_cell("truncate", [made_question("truncate", measured(4), measured(2), measured(2))], "e")
+    refused = made_cell("truncate", [], "f", failure="ModelError: no")
+    gathered = summary([by_hand("truncate"), other, refused])
+    (row,) = gathered["means"]
+    assert row["recovery"] == pytest.approx((0.3 + 1.0) / 2)
+    assert (row["documents"], row["failed"]) == (2, ["f"])
+    assert "(failed on 1 of 3)" in tables(gathered)[0]
+
+
+def test_a_document_that_does_not_help_has_no_recovery():
+    cell = made_cell("truncate", [made_question("truncate", measured(2), measured(3), measured(2))])
+    (row,) = summary([cell])["cells"]
+    assert row["recovery"] is None
+    assert row["interval"] is None
+
+
+def test_the_headline_names_the_best_rival_at_every_ratio():
+    best = made_cell("retrieve", [made_question("retrieve", measured(8), measured(2), measured(4))])
+    sweep = by_hand("precis", variant={"minutes": 0.0})
+    found = headline(
+        summary([by_hand("precis"), by_hand("truncate"), best, by_hand("precis", ratio=50.0), sweep])
+    )
+    assert found == {
+        "recovery": {
+            "20": {"precis": 0.3, "best_rival": "retrieve", "its_recovery": pytest.approx(2 / 3)},
+            "50": {"precis": 0.3, "best_rival": None, "its_recovery": None},
+        },
+        "cells": 5,
+        "failed": 0,
+    }
+
+
+def test_the_page_gets_the_tables_and_keeps_its_text_also_with_cells_missing(tmp_path):
+    cells = [
+        by_hand("precis"),
+        by_hand("precis", ratio=50.0),
+        by_hand("truncate", document="e"),
+        by_hand("precis", variant={"minutes": 0.0}),
+        by_hand("precis", variant={"minutes": 5.0}),
+        by_hand("precis", variant={"warm_start": "first", "objective": "kl"}),
+    ]
+    for number, cell in enumerate(cells):
+        path = tmp_path / "cells" / f"{number}.json"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(json.dumps(cell))
+    docs, results = tmp_path / "page.md", tmp_path / "results" / "figures.json"
+    docs.write_text("before\n<!-- figures:begin -->\nstale figures\n<!-- figures:end -->\nafter\n")
+    for _ in range(2):  # gathering again changes nothing
+        gather(tmp_path, results, docs)
+    page = docs.read_text()
+    assert page.startswith("before\n<!-- figures:begin -->\n")
+    assert page.endswith("<!-- figures:end -->\nafter\n")
+    assert "stale" not in page
+    assert page.count("Mean recovery over documents") == 1
+    assert "| truncate |" in page
+    assert "measured on 1 of 2" in page
+    assert "`precis` by minutes" in page
+    assert "`precis` by warm start and objective" in page
+    assert json.loads(results.read_text())["means"][0]["recovery"] == pytest.approx(0.3)
+    with pytest.raises(ValueError, match="fidelity:begin"):
+        gather(tmp_path, tmp_path / "fidelity.json", docs)
+
+
+def test_plots_are_drawn_from_the_results_alone(tmp_path):
+    plots = pytest.importorskip("benchmarks.plots", reason="matplotlib is an extra", exc_type=ImportError)
+    cells = [
+        by_hand("precis"),
+        by_hand("precis", ratio=50.0),
+        by_hand("truncate"),
+        by_hand("precis", variant={"minutes": 1.0}),
+    ]
+    written = plots.draw(json.loads(json.dumps(summary(cells))), tmp_path, "figures")
+    assert [path.name for path in written] == ["figures-by-ratio.svg", "figures-by-minutes.svg"]
+    assert "truncate" in written[0].read_text()
+    assert plots.draw(summary([]), tmp_path, "none") == []
+
+
+def test_the_script_measures_gathers_and_ends_with_json(squad, tmp_path, capsys, monkeypatch, model):
+    monkeypatch.setattr(fidelity, "load_model", lambda _: model)
+    docs = tmp_path / "page.md"
+    docs.write_text("<!-- r:begin --><!-- r:end -->")
+    given = [str(tmp_path / "run"), "--squad", str(squad), "--pairs", "1+3", "--methods", "truncate"]
+    given += ["--ratios", "4", "--results", str(tmp_path / "r.json"), "--docs", str(docs)]
+    fidelity.main(given)
+    printed = capsys.readouterr().out.splitlines()
+    assert json.loads(printed[-1])["cells"] == 1
+    fidelity.main([str(tmp_path / "run"), "--only-gather", *given[-4:]])
+    assert json.loads(capsys.readouterr().out.splitlines()[-1]) == json.loads(printed[-1])
+
+
+def test_unknown_methods_and_sweeps_of_rivals_are_refused(capsys):
+    for more, reason in (
+        (["--methods", "magic"], "no method magic"),
+        (["--methods", "truncate", "--minutes", "1", "2"], "of precis alone"),
+    ):
+        with pytest.raises(SystemExit):
+            fidelity.main(["folder", *more])
+        assert reason in capsys.readouterr().err
