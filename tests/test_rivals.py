@@ -13,19 +13,20 @@ from precis.evaluation import bootstrap_recovery, compare
 from precis.gold import Teacher, teach
 from precis.language_model import Row
 from precis.model_source import load_model
+from precis.observation import Queries, attention_weights
 from precis.prefix import Prefix
 from precis.progress import Progress
 from precis.questions import Question, Study
 from precis.questions_file import UserQuestion
 from precis.rivals import RIVALS, Task
-from precis.rivals.eviction import Eviction, best
+from precis.rivals.eviction import Eviction
 from precis.rivals.expected_attention import FUTURE, expected, rotated_statistics
 from precis.rivals.keydiff import difference
-from precis.rivals.kvzip import REPEAT, KVzip, best_of_all, largest_attention
-from precis.rivals.observation import Queries, attention_weights
+from precis.rivals.kvzip import REPEAT, KVzip, largest_attention
 from precis.rivals.rival import Rival, read_tokens
 from precis.rivals.rotation import Rotation
 from precis.rivals.snapkv import pooled
+from precis.selection import best_of_all, best_of_each_head
 from precis.spans import SPAN_TOKENS
 from precis.training import Schedule
 from precis.work_folder import WorkFolder
@@ -174,7 +175,7 @@ def test_best_keeps_the_largest_in_order():
     keys = random_states(1, 2, 6, 3)
     prefix = Prefix(keys, keys, torch.arange(6).expand(1, 2, -1), 6)
     scores = torch.tensor([[[5.0, 1, 4, 0, 3, 2], [0, 1, 2, 3, 4, 5]]])
-    assert best(prefix, scores, 3).positions.tolist() == [[[0, 2, 4], [3, 4, 5]]]
+    assert best_of_each_head(prefix, scores, 3).positions.tolist() == [[[0, 2, 4], [3, 4, 5]]]
 
 
 def test_keydiff_is_minus_the_cosine_with_the_mean_direction():
@@ -310,7 +311,7 @@ def test_one_threshold_for_all_heads_keeps_the_best_of_all_and_every_sink():
     prefix = Prefix(keys, keys, torch.arange(12).expand(2, 2, -1), 12)
     scores = random_states(2, 2, 12).abs()
     scores[1, 0] /= 100
-    kept = best_of_all(prefix, scores, 6)
+    kept = best_of_all(prefix, scores, 6, 4)
     assert kept.shown == 6 * 4
     places = [
         set(kept.positions[layer, head][kept.bias[layer, head] == 0].tolist())

@@ -26,7 +26,8 @@ class Answer:
     finish_reason
         `stop`, or `length` if the limit ended it.
     prompt_positions
-        How many positions stood before the question.
+        How many positions stood before the question; where heads hold different numbers of slots,
+        their mean.
     prefix_bytes
         Memory of their keys and values.
     first_token_s, seconds
@@ -92,7 +93,7 @@ def answer(
         text=text,
         tokens=tokens,
         finish_reason="stop" if finished else "length",
-        prompt_positions=given.prefix.slots,
+        prompt_positions=given.prefix.slots_a_head,
         prefix_bytes=given.prefix.nbytes,
         first_token_s=first,
         seconds=time.perf_counter() - start,

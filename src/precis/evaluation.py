@@ -468,9 +468,8 @@ def _time(model: LanguageModel, method: Prepared, text: str, cost: _Cost) -> Non
     if more:
         cost.pace.append(more / (time.perf_counter() - first))
     cost.first_token.append(first - start)
-    heads = prefix.positions.shape[0] * prefix.positions.shape[1]
-    cost.positions.append(round(prefix.shown / heads))
-    cost.bytes.append(round(prefix.nbytes * prefix.shown / max(1, prefix.positions.numel())))
+    cost.positions.append(prefix.slots_a_head)
+    cost.bytes.append(prefix.nbytes)
 
 
 def _scores(asked: Sequence[Asked], name: str, cost: _Cost, reason: str | None) -> MethodScores:

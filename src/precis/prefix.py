@@ -7,6 +7,7 @@ A document's KV cache and a trained soft prompt are the same type. Whatever stan
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -28,7 +29,8 @@ class Prefix:
         slots were selected from a longer document.
     bias
         `[layer, kv_head, slot]`, optional: β, added to the attention scores of a slot. A slot that
-        stands for many tokens needs it to draw as much attention as they did.
+        stands for many tokens needs it to draw as much attention as they did. Where heads hold different
+        numbers of slots, a bias of −inf hides what pads them to the same length.
     """
 
     keys: Tensor
@@ -57,17 +59,52 @@ class Prefix:
 
         Heads that keep different numbers of slots are padded to the same length with hidden ones.
         """
-        return self.positions.numel() if self.bias is None else int((self.bias > -torch.inf).sum())
+        return self.positions.numel() if self.bias is None else int(self._visible.sum())
+
+    @property
+    def slots_a_head(self) -> int:
+        """How many slots a head holds on average, without hidden ones."""
+        heads = self.positions.shape[0] * self.positions.shape[1]
+        return round(self.shown / max(1, heads))
 
     @property
     def nbytes(self) -> int:
-        """Bytes of memory that keys, values and bias take."""
+        """Bytes that keys, values and bias take, without those of hidden slots."""
         bias = 0 if self.bias is None else self.bias.nbytes
-        return self.keys.nbytes + self.values.nbytes + bias
+        whole = self.keys.nbytes + self.values.nbytes + bias
+        return round(whole * self.shown / max(1, self.positions.numel()))
+
+    @cached_property
+    def _visible(self) -> Tensor:
+        assert self.bias is not None
+        return self.bias.detach() > -torch.inf
+
+    @cached_property
+    def _widths(self) -> list[int]:
+        """By layer: how many slots there are up to the last one that a head shows."""
+        if self.bias is None:
+            return [self.slots] * self.keys.shape[0]
+        places = torch.arange(1, self.slots + 1, device=self.bias.device)
+        widths: list[int] = (self._visible.any(1) * places).amax(-1).tolist() if self.slots else []
+        return widths or [0] * self.keys.shape[0]
 
     def layer(self, number: int) -> Prefix:
-        """Give the prefix of one layer."""
-        part = slice(number, number + 1)
+        """Give the prefix of one layer, without slots that are hidden at the end of all its heads."""
+        if not len(self.keys):
+            return self
+        width = self._widths[number]
+        part = (slice(number, number + 1), slice(None), slice(width))
+        return replace(
+            self,
+            keys=self.keys[part],
+            values=self.values[part],
+            positions=self.positions[part],
+            bias=None if self.bias is None else self.bias[part],
+        )
+
+    def head(self, number: int) -> Prefix:
+        """Give the prefix of one KV head in all layers."""
+        part = (slice(None), slice(number, number + 1))
         return replace(
             self,
             keys=self.keys[part],

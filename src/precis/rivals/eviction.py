@@ -9,6 +9,7 @@ from torch import Tensor
 
 from precis.prefix import Prefix
 from precis.rivals.rival import Rival, Task
+from precis.selection import best_of_each_head
 
 
 class Eviction(Rival):
@@ -30,13 +31,7 @@ class Eviction(Rival):
     def prefix(self, task: Task) -> Prefix:
         """Keep the best keys, in the document's order."""
         document, scores = self.scores(task, task.whole_reading())
-        return best(document, scores, task.slots)
-
-
-def best(document: Prefix, scores: Tensor, slots: int) -> Prefix:
-    """Keep the slots of a prefix that have the largest scores `[layer, kv_head, slot]`."""
-    kept = scores.topk(min(slots, document.slots), dim=-1).indices
-    return document.select(kept.sort(dim=-1).values)
+        return best_of_each_head(document, scores, task.slots)
 
 
 def never_evicted(scores: Tensor, places: slice) -> Tensor:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import torch
 from torch import Tensor
 
 from precis.errors import WindowError
 from precis.language_model import LanguageModel
+from precis.observation import Queries, attention_weights
 from precis.prefix import Prefix
-from precis.rivals.observation import Queries, attention_weights
 from precis.rivals.rival import Rival, Task
+from precis.selection import best_of_all
 
 SINKS = 4
 CHUNK = 2048
@@ -39,7 +38,7 @@ class KVzip(Rival):
     def prefix(self, task: Task) -> Prefix:
         """Keep the best keys of all heads together."""
         document = task.model.prefill(task.whole_reading())
-        return best_of_all(document, _repetition_scores(task, document), task.slots)
+        return best_of_all(document, _repetition_scores(task, document), task.slots, SINKS)
 
 
 def _repetition_scores(task: Task, document: Prefix) -> Tensor:
@@ -90,32 +89,3 @@ def largest_attention(model: LanguageModel, document: Prefix, tokens: list[int])
         ]
         largest.append(torch.stack(found).amax(0))
     return torch.stack(largest)[..., : document.slots].float()
-
-
-def best_of_all(document: Prefix, scores: Tensor, slots: int) -> Prefix:
-    """Keep the slots with the largest scores of all layers and heads together, and each head's sinks.
-
-    Parameters
-    ----------
-    scores
-        `[layer, kv_head, slot]`.
-    slots
-        How many to keep a head, on average.
-
-    Returns
-    -------
-    A prefix as long as the fullest head needs it; a bias of −inf hides what pads the others.
-    """
-    slots = min(slots, document.slots)
-    scores = scores.clone()
-    scores[..., : min(SINKS, slots)] = torch.inf
-    kept = torch.zeros(scores.numel(), dtype=torch.bool, device=scores.device)
-    kept[scores.flatten().topk(slots * scores[..., 0].numel()).indices] = True
-    kept = kept.view(scores.shape)
-    counts = kept.sum(-1, keepdim=True)
-    # a stable sort puts what is kept first, in the document's order
-    order = kept.int().argsort(dim=-1, descending=True, stable=True)[..., : int(counts.max())]
-    shown = torch.arange(order.shape[-1], device=scores.device) < counts
-    selected = document.select(order)
-    bias = torch.zeros(order.shape, dtype=selected.keys.dtype, device=scores.device)
-    return replace(selected, bias=bias.masked_fill(~shown, -torch.inf))

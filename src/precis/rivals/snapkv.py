@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from precis.observation import Queries, attention_weights
 from precis.prefix import Prefix
 from precis.rivals.eviction import Eviction, never_evicted
-from precis.rivals.observation import Queries, attention_weights
 from precis.rivals.rival import Task
 
 WINDOW = 32

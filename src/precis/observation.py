@@ -1,4 +1,4 @@
-"""Queries, and the attention that they give to keys: what several rivals score by."""
+"""Queries, and the attention that they give to keys: what slots are chosen and fitted by."""
 
 from __future__ import annotations
 
