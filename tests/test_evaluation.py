@@ -3,8 +3,9 @@
 import pytest
 
 from precis.document import Document
-from precis.evaluation import evaluate, exact_match, normalised, token_f1
+from precis.evaluation import evaluate
 from precis.questions_file import UserQuestion
+from precis.text_measures import exact_match, normalised, token_f1
 from tests.conftest import make_model
 from tests.test_artifact import make_artifact
 

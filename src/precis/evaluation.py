@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import re
 import statistics
-import string
 import time
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -22,6 +19,7 @@ from precis.prefix import Prefix
 from precis.progress import Progress
 from precis.questions import Question
 from precis.questions_file import UserQuestion
+from precis.text_measures import exact_match, token_f1
 from precis.training import recovery
 
 TIMED_QUESTIONS = 5
@@ -276,26 +274,6 @@ def _time(
             sums[name].first_token.append(first - start)
             if more:
                 sums[name].pace.append(more / (time.perf_counter() - first))
-
-
-def normalised(text: str) -> str:
-    """Lower case, no punctuation, no articles, single blanks: SQuAD's rules (Rajpurkar et al., 2016)."""
-    text = "".join(character for character in text.lower() if character not in string.punctuation)
-    return " ".join(re.sub(r"\b(a|an|the)\b", " ", text).split())
-
-
-def exact_match(said: str, gold: str) -> float:
-    """1 if the answers are the same after normalisation, else 0."""
-    return float(normalised(said) == normalised(gold))
-
-
-def token_f1(said: str, gold: str) -> float:
-    """Harmonic mean of precision and recall over the words that two answers share."""
-    said_words, gold_words = normalised(said).split(), normalised(gold).split()
-    if not said_words or not gold_words:
-        return float(said_words == gold_words)
-    shared = sum((Counter(said_words) & Counter(gold_words)).values())
-    return 2 * shared / (len(said_words) + len(gold_words))
 
 
 def _mean(values: Sequence[float]) -> float | None:
