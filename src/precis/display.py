@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
@@ -96,6 +97,7 @@ def describe(console: Console, manifest: Manifest, path: Path) -> None:
         "recovery": f"{_number(fidelity['recovery'])} on {data['held_out']} held-out questions "
         f"(NLL {_number(fidelity['nll_none'])} without the document, {_number(fidelity['nll'])} with the "
         f"soft prompt, {_number(fidelity['nll_full'])} with the full document)",
+        "confidence": _calibrated(manifest.confidence),
         "file": f"{path} ({path.stat().st_size / 1e6:.1f} MB)",
     }
     table = Table(box=None, show_header=False, pad_edge=False)
@@ -104,6 +106,15 @@ def describe(console: Console, manifest: Manifest, path: Path) -> None:
     for name, value in rows.items():
         table.add_row(name, escape(value))
     console.print(table)
+
+
+def _calibrated(confidence: dict[str, Any] | None) -> str:
+    if confidence is None:
+        return "not calibrated: answers come without it"
+    return (
+        f"calibrated on {confidence['points']} held-out questions, on which "
+        f"{_percent(confidence['base_rate'])} of the answers agree with the full document's"
+    )
 
 
 def show_report(console: Console, report: Report) -> None:
