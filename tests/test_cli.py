@@ -132,6 +132,21 @@ def test_evaluate_writes_the_report(precis, compiled, folder):
     assert f"Recovery {report['recovery']:.3f}" in out
 
 
+def test_evaluate_sets_rivals_beside_the_soft_prompt(precis, compiled, folder):
+    code, out, _ = precis(
+        *("evaluate", compiled, "--document", "facts.md", "--questions", "test.jsonl"),
+        *("--methods", "truncate,snapkv", "--json", "rivals.json", "--show", 1),
+    )
+    assert code == 0
+    report = json.loads((folder / "rivals.json").read_text())
+    assert list(report["methods"]) == ["none", "full", "precis", "truncate", "snapkv"]
+    low, high = report["methods"]["precis"]["interval"]
+    assert low < report["methods"]["precis"]["recovery"] < high
+    assert report["methods"]["precis"]["recovery"] > report["methods"]["truncate"]["recovery"]
+    assert "recovery" in out
+    assert "snapkv" in out
+
+
 def test_inspect_shows_the_manifest(precis, compiled):
     code, out, _ = precis("inspect", compiled, "--json")
     assert code == 0
@@ -184,6 +199,13 @@ MISTAKES = {
     "no such artifact": (("ask", "missing.precis", "What?"), "missing.precis"),
     "truncated artifact": (("ask", "short.precis", "What?"), "truncated"),
     "other model": (("ask", "facts.precis", "What?", "--model", "other"), "compiled for"),
+    "unknown method": (
+        (
+            *("evaluate", "facts.precis", "--document", "facts.md", "--questions", "test.jsonl"),
+            *("--methods", "snapkv,magic"),
+        ),
+        "'magic'",
+    ),
     "endless question": (("ask", "facts.precis", "what " * 900), "does not fit"),
     "fallback without calibration": (
         ("ask", "plain.precis", "What?", "--fallback", "facts.md"),

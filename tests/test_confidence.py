@@ -13,7 +13,9 @@ from precis.compiled import Compiled
 from precis.confidence import FEATURES, Calibration, agrees, features_of, reliability, wilson_interval
 from precis.document import Document
 from precis.errors import ArtifactError, SettingsError
+from precis.evaluation import evaluate
 from precis.model_source import load_model
+from precis.questions_file import UserQuestion
 from precis.training import Schedule
 from tests.conftest import RECALL_MODEL
 from tests.recall import answer_text, document_text, make_facts, question_text
@@ -228,3 +230,20 @@ def test_a_file_from_before_confidence_opens(tiny_model, tmp_path, monkeypatch):
     artifact.save(tmp_path / "old.precis")
     monkeypatch.undo()
     assert Artifact.open(tmp_path / "old.precis").manifest == replace(artifact.manifest, confidence=None)
+
+
+def test_evaluation_holds_confidence_against_what_came_true(compiled):
+    questions = [UserQuestion(question_text(fact, phrasing)) for fact in FACTS for phrasing in (1, 3, 5)]
+    reports = [
+        evaluate(soft_prompt.artifact, DOCUMENT, questions, model=soft_prompt.model)
+        for soft_prompt in compiled
+    ]
+    good, random = (report.reliability for report in reports)
+    assert good.base_rate > 0.8 > 0.4 > random.base_rate
+    for found in (good, random):
+        assert found.calibration_error < 0.25
+        assert found.trade_off[-1].agreement == 1
+    answers = [record.methods["precis"] for record in reports[0].asked]
+    asked_alone = compiled[0].ask(questions[5].text)
+    assert answers[5].confidence == pytest.approx(asked_alone.confidence, abs=1e-3)
+    assert all(record.methods["full"].confidence is None for record in reports[0].asked)

@@ -33,6 +33,22 @@ IMPLEMENTATION = "precis_shared_prefix"
 Observer = Callable[[int, Tensor, float], Prefix | None]
 
 
+@dataclass(frozen=True)
+class Limits:
+    """How a layer limits its attention.
+
+    Parameters
+    ----------
+    sliding_window
+        How many tokens back a query sees, itself included; None for all.
+    softcap
+        The bound that scores are squashed to by tanh; None for none.
+    """
+
+    sliding_window: int | None
+    softcap: float | None
+
+
 @dataclass
 class Rows:
     """The rows of one forward pass: which packed token stands where, and what it can see.
@@ -56,7 +72,8 @@ class Rows:
     observe
         See `Observer`; for what chooses or fits slots by the queries that will attend to them.
     keep
-        Whether to keep the keys and values of this pass in `kept` (reading a document).
+        Whether to keep the keys and values of this pass in `kept`, and how each layer limits what it
+        sees in `limits` (reading a document).
     """
 
     row: Tensor
@@ -70,6 +87,7 @@ class Rows:
     observe: Observer | None = None
     keep: bool = False
     kept: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)
+    limits: dict[int, Limits] = field(default_factory=dict)
     _visible: dict[int | None, Tensor] = field(default_factory=dict)
 
     @property
@@ -176,6 +194,7 @@ def shared_prefix_attention(
     layer: int = module.layer_idx  # type: ignore[assignment]
     if rows.keep:
         rows.kept[layer] = (key[0], value[0])
+        rows.limits[layer] = Limits(sliding_window, softcap)
     # [token, head, head_dim]
     packed_query, packed_key, packed_value = (states[0].transpose(0, 1) for states in (query, key, value))
     prefix = rows.observe(layer, packed_query, scaling) if rows.observe is not None else None

@@ -233,15 +233,25 @@ def evaluate(
     model: ModelName = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the report as JSON, too.")] = None,
     show: Annotated[int, typer.Option(help="Show this many answers side by side.")] = 0,
+    methods: Annotated[
+        str,
+        typer.Option(
+            help="Other methods to compare with at the same size, such as 'truncate,snapkv', or 'all'. An "
+            "unknown name shows the list.",
+            show_default=False,
+        ),
+    ] = "",
 ) -> None:
-    """Compare answers from no document, the full document, and the soft prompt."""
+    """Compare answers from no document, the full document, the soft prompt, and other methods."""
     from precis.compiled import load
     from precis.display import Bars, show_answers, show_report
     from precis.document import read
     from precis.evaluation import evaluate as evaluate_artifact
     from precis.questions_file import read_questions
+    from precis.rivals import names_in
     from precis.work_folder import write_atomically
 
+    rivals = names_in(methods)
     asked = read_questions(questions)
     text = read(document)
     if json_file is not None:
@@ -250,7 +260,7 @@ def evaluate(
     _warn_of_other_document(compiled, text.sha256, document)
     with Bars(err) as bars:
         report: Report = evaluate_artifact(
-            compiled.artifact, text, asked, model=compiled.model, progress=bars
+            compiled.artifact, text, asked, model=compiled.model, methods=rivals, progress=bars
         )
     show_report(out, report)
     show_answers(out, report, show)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -23,8 +24,11 @@ from rich.progress import (
 from rich.table import Table
 
 from precis.artifact import Manifest
-from precis.evaluation import Report
+from precis.evaluation import MethodScores, Report
 from precis.progress import Progress
+
+# Up to so many methods, each is a column of the table.
+FEW_METHODS = 3
 
 
 class Bars(Progress):
@@ -117,47 +121,6 @@ def _calibrated(confidence: dict[str, Any] | None) -> str:
     )
 
 
-def show_report(console: Console, report: Report) -> None:
-    """Show the comparison as a table."""
-    table = Table(
-        title=f"{report.questions} questions on {report.document}, {report.model}, "
-        f"{report.ratio:.1f} document tokens a slot",
-        title_justify="left",
-    )
-    table.add_column("")
-    for name in report.methods:
-        table.add_column(name, justify="right")
-    for label, measure, show in (
-        ("NLL of the full-document answer, a token", "nll", _number),
-        ("KL to the full document, a token", "kl", _number),
-        ("same most likely token", "top1", _percent),
-        ("answer matches the full document's (F1)", "match", _percent),
-        ("human answers: exact match", "em", _percent),
-        ("human answers: F1", "f1", _percent),
-        ("positions before the question", "prompt_positions", _whole),
-        ("their memory, MB", "prefix_bytes", _megabytes),
-        ("time to first token, s", "first_token_s", _number),
-        ("tokens a second after it", "tokens_per_s", _tenths),
-        ("failures", "failures", _whole),
-    ):
-        values = [getattr(scores, measure) for scores in report.methods.values()]
-        table.add_row(label, *(show(value) for value in values))
-    console.print(table)
-    console.print(
-        f"[bold]Recovery {_number(report.recovery)}[/bold]: of what the document adds over knowing nothing, "
-        "the part that the soft prompt keeps."
-    )
-
-
-def show_answers(console: Console, report: Report, count: int) -> None:
-    """Show some answers side by side."""
-    step = max(1, len(report.answers) // max(1, count))
-    for answers in report.answers[::step][:count]:
-        console.print(f"\n[bold]{escape(answers['question'])}[/bold]")
-        for name in report.methods:
-            console.print(f"  {name:<7} {escape(answers[name])}", soft_wrap=True)
-
-
 def _number(value: float | None) -> str:
     return "–" if value is None else f"{value:.3f}"
 
@@ -176,3 +139,81 @@ def _whole(value: float | None) -> str:
 
 def _megabytes(value: float | None) -> str:
     return "–" if value is None else f"{value / 1e6:.1f}"
+
+
+def _interval(value: tuple[float, float] | None) -> str:
+    return "–" if value is None else f"{value[0]:.2f} to {value[1]:.2f}"
+
+
+# What is shown of a method: the measure in words and in short, its field in `MethodScores`, and its form.
+MEASURES: tuple[tuple[str, str, str, Callable[[float | None], str]], ...] = (
+    ("NLL of the full-document answer, a token", "NLL", "nll", _number),
+    ("KL to the full document, a token", "KL", "kl", _number),
+    ("same most likely token", "top-1", "top1", _percent),
+    ("answer matches the full document's (F1)", "match", "match", _percent),
+    ("human answers: exact match", "EM", "em", _percent),
+    ("human answers: F1", "F1", "f1", _percent),
+    ("positions before the question", "slots", "prompt_positions", _whole),
+    ("their memory, MB", "MB", "prefix_bytes", _megabytes),
+    ("time to first token, s", "first s", "first_token_s", _number),
+    ("tokens a second after it", "tok/s", "tokens_per_s", _tenths),
+    ("failures", "failed", "failures", _whole),
+)
+
+
+def show_report(console: Console, report: Report) -> None:
+    """Show the comparison as a table: one column a method if there are few, else one row a method."""
+    table = Table(
+        title=f"{report.questions} questions on {report.document}, {report.model}, "
+        f"{report.ratio:.1f} document tokens a slot",
+        title_justify="left",
+    )
+    if len(report.methods) > FEW_METHODS:
+        _add_rows(table, report.methods)
+    else:
+        _add_columns(table, report.methods)
+    console.print(table)
+    for name, scores in report.methods.items():
+        if scores.reason is not None:
+            console.print(f"[yellow]{name} failed:[/yellow] {escape(scores.reason)}", soft_wrap=True)
+    sigma = report.methods["precis"]
+    interval = "" if sigma.interval is None else f" (95 % interval {_interval(sigma.interval)})"
+    console.print(
+        f"[bold]Recovery {_number(report.recovery)}[/bold]{interval}: of what the document adds over "
+        "knowing nothing, the part that the soft prompt keeps."
+    )
+
+
+def _add_columns(table: Table, methods: Mapping[str, MethodScores]) -> None:
+    table.add_column("")
+    for name in methods:
+        table.add_column(name, justify="right")
+    for label, _, measure, show in MEASURES:
+        table.add_row(label, *(show(getattr(scores, measure)) for scores in methods.values()))
+
+
+def _add_rows(table: Table, methods: Mapping[str, MethodScores]) -> None:
+    # a measure that no method has (human answers where there are none) takes no room
+    shown = [
+        item for item in MEASURES if any(getattr(scores, item[2]) is not None for scores in methods.values())
+    ]
+    table.add_column("", no_wrap=True)
+    table.add_column("recovery", justify="right", no_wrap=True)
+    table.add_column("95 %", justify="right", no_wrap=True)
+    for _, short, _, _ in shown:
+        table.add_column(short, justify="right", no_wrap=True)
+    for name, scores in methods.items():
+        values = [show(getattr(scores, measure)) for _, _, measure, show in shown]
+        table.add_row(name, _number(scores.recovery), _interval(scores.interval), *values)
+
+
+def show_answers(console: Console, report: Report, count: int) -> None:
+    """Show some answers side by side."""
+    asked = [record for record in report.asked if record.methods]
+    step = max(1, len(asked) // max(1, count))
+    widest = max(map(len, report.methods))
+    for record in asked[::step][:count]:
+        console.print(f"\n[bold]{escape(record.question)}[/bold]")
+        for name in report.methods:
+            said = record.methods[name].text if name in record.methods else None
+            console.print(f"  {name:<{widest}} {'–' if said is None else escape(said)}", soft_wrap=True)

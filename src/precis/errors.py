@@ -22,6 +22,10 @@ class ModelError(PrecisError, ValueError):
     """A model cannot be loaded, or cannot be conditioned on a prefix."""
 
 
+class WindowError(ModelError):
+    """What must stand before a question does not fit the model's window."""
+
+
 class ArtifactError(PrecisError, ValueError):
     """A `.precis` file is damaged, or was compiled for another model."""
 

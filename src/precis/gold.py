@@ -16,6 +16,7 @@ from torch import Tensor
 
 from precis.document import Document
 from precis.language_model import Generation, LanguageModel, Row
+from precis.passages import Passages
 from precis.prefix import Prefix
 from precis.questions import Question
 from precis.spans import Span, spans_of, spread_out
@@ -27,8 +28,6 @@ LONGEST_ANSWER = 48
 ROOM = 512
 # A teacher that reads in windows reads this many tokens at a time: about four pages.
 WINDOW_TOKENS = 2048
-# Length of the passages among which a user's question finds its place.
-PASSAGE_TOKENS = 32
 # Questions answered between two savings.
 CHUNK = 192
 
@@ -151,17 +150,9 @@ class Teacher:
     def _retrieve(self, texts: Sequence[str]) -> list[int]:
         if self.reads_whole or not texts:
             return [0] * len(texts)
-        import bm25s
-
-        # short passages: what a question asks about stands in one sentence or two
-        passages = spans_of(self.document.text, self.model.chat, PASSAGE_TOKENS)
-        index = bm25s.BM25()
-        texts_of = [self.document.text[passage.start : passage.end] for passage in passages]
-        index.index(bm25s.tokenize(texts_of, show_progress=False), show_progress=False)
-        asked = bm25s.tokenize(list(texts), show_progress=False)
-        best, _ = index.retrieve(asked, k=1, show_progress=False)
+        passages = Passages(self.document.text, self.model.chat)
         starts = [span.start for span in self.spans]
-        return [bisect_right(starts, passages[int(row[0])].start) - 1 for row in best]
+        return [bisect_right(starts, start) - 1 for start in passages.best_starts(texts)]
 
 
 @dataclass(frozen=True)

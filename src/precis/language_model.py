@@ -17,7 +17,7 @@ from torch import Tensor
 from transformers.utils import logging as transformers_logging
 
 from precis import attention
-from precis.attention import Observer, RowCache, Rows
+from precis.attention import Limits, Observer, RowCache, Rows
 from precis.chat import Chat
 from precis.errors import ModelError, QuestionsError
 from precis.prefix import Prefix
@@ -113,7 +113,7 @@ class LanguageModel:
         parameter = next(network.parameters())
         self.device: torch.device = parameter.device
         self.dtype: torch.dtype = parameter.dtype
-        self.kv_heads, self.head_dim = self._measure_heads()
+        self.kv_heads, self.head_dim, self.limits = self._measure_heads()
         self.digest = weights_digest(network)
         self.tokenizer_digest = tokenizer_digest(tokenizer)
 
@@ -189,7 +189,7 @@ class LanguageModel:
         logits: Tensor = out.logits[0].float()
         return logits
 
-    def _measure_heads(self) -> tuple[int, int]:
+    def _measure_heads(self) -> tuple[int, int, list[Limits]]:
         """Let the network read one token, and see that every layer attends through our function."""
         column = torch.zeros(1, dtype=torch.int64, device=self.device)
         nothing = Prefix.empty(0, 0, 0, dtype=self.dtype, device=self.device)
@@ -210,7 +210,7 @@ class LanguageModel:
                 f"{self.name} ({self.network.config.model_type}) cannot be given a soft prompt: "
                 f"its layers differ in the shape of keys and values ({sorted(shapes)})."
             )
-        return shapes.pop()
+        return *shapes.pop(), [rows.limits[layer] for layer in range(self.layers)]
 
 
 class Conditioned:

@@ -52,6 +52,14 @@ class Prefix:
         return self.keys.shape[2]
 
     @property
+    def shown(self) -> int:
+        """How many slots all layers and heads hold together, without those that a bias of −inf hides.
+
+        Heads that keep different numbers of slots are padded to the same length with hidden ones.
+        """
+        return self.positions.numel() if self.bias is None else int((self.bias > -torch.inf).sum())
+
+    @property
     def nbytes(self) -> int:
         """Bytes of memory that keys, values and bias take."""
         bias = 0 if self.bias is None else self.bias.nbytes

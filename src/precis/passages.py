@@ -1,0 +1,50 @@
+"""Finding the passages of a document that suit a question best, by BM25.
+
+Passages are short: what a question asks about stands in one sentence or two.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import bm25s
+
+from precis.chat import Chat
+from precis.spans import spans_of
+
+PASSAGE_TOKENS = 32
+
+
+class Passages:
+    """A document's passages of at most `PASSAGE_TOKENS` tokens, which together are all of its text.
+
+    Parameters
+    ----------
+    text
+        The document's.
+    chat
+        Counts tokens.
+    """
+
+    def __init__(self, text: str, chat: Chat) -> None:
+        self.text = text
+        self.spans = spans_of(text, chat, PASSAGE_TOKENS)
+        self._index = bm25s.BM25()
+        texts = [text[span.start : span.end] for span in self.spans]
+        words = bm25s.tokenize(texts, show_progress=False)
+        # without a single word (a page of dashes, say) there is nothing to index
+        self._searchable = bool(words.vocab)
+        if self._searchable:
+            self._index.index(words, show_progress=False)
+
+    def ranked(self, question: str) -> list[int]:
+        """Give the numbers of all passages, the most suitable first; of equals, the earlier first."""
+        words = bm25s.tokenize([question], return_ids=False, show_progress=False)[0]
+        if not self._searchable or not words:
+            return list(range(len(self.spans)))
+        scores = self._index.get_scores(words)
+        return sorted(range(len(self.spans)), key=lambda number: -scores[number])
+
+    def best_starts(self, questions: Sequence[str]) -> list[int]:
+        """Give, for every question, the character at which its best passage starts."""
+        return [self.spans[self.ranked(question)[0]].start for question in questions]

@@ -1,0 +1,46 @@
+"""What rivals that evict keys share: a score for every key of the document's own cache."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+
+import torch
+from torch import Tensor
+
+from precis.prefix import Prefix
+from precis.rivals.rival import Rival, Task
+
+
+class Eviction(Rival):
+    """Keep, of the document's own keys and values, the `slots` of every layer and KV head that score best.
+
+    What is scored is all that stands before a question: the document in its template. The keys that stay
+    keep their rotation, and the question stands where it would after the whole document.
+    """
+
+    @abstractmethod
+    def scores(self, task: Task, tokens: list[int]) -> tuple[Prefix, Tensor]:
+        """Read the tokens, and score their keys.
+
+        Returns
+        -------
+        The prefix of the tokens, and `[layer, kv_head, token]`: the larger, the more worth keeping.
+        """
+
+    def prefix(self, task: Task) -> Prefix:
+        """Keep the best keys, in the document's order."""
+        document, scores = self.scores(task, task.whole_reading())
+        return best(document, scores, task.slots)
+
+
+def best(document: Prefix, scores: Tensor, slots: int) -> Prefix:
+    """Keep the slots of a prefix that have the largest scores `[layer, kv_head, slot]`."""
+    kept = scores.topk(min(slots, document.slots), dim=-1).indices
+    return document.select(kept.sort(dim=-1).values)
+
+
+def never_evicted(scores: Tensor, places: slice) -> Tensor:
+    """Give some places the largest score there is."""
+    scores = scores.clone()
+    scores[..., places] = torch.inf
+    return scores
