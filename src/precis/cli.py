@@ -232,6 +232,9 @@ def evaluate(
     ],
     model: ModelName = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the report as JSON, too.")] = None,
+    html: Annotated[
+        Path | None, typer.Option(help="Write the report as one HTML page with every answer, too.")
+    ] = None,
     show: Annotated[int, typer.Option(help="Show this many answers side by side.")] = 0,
     methods: Annotated[
         str,
@@ -254,8 +257,9 @@ def evaluate(
     rivals = names_in(methods)
     asked = read_questions(questions)
     text = read(document)
-    if json_file is not None:
-        _check_target(json_file, artifact, document, questions)
+    for target in (json_file, html):
+        if target is not None:
+            _check_target(target, artifact, document, questions)
     compiled = _load(lambda: load(artifact, model))
     _warn_of_other_document(compiled, text.sha256, document)
     with Bars(err) as bars:
@@ -266,6 +270,10 @@ def evaluate(
     show_answers(out, report, show)
     if json_file is not None:
         write_atomically(json_file, (json.dumps(report.to_json(), indent=2) + "\n").encode())
+    if html is not None:
+        from precis.report_page import page
+
+        write_atomically(html, page(report, text).encode())
 
 
 @app.command()
