@@ -122,10 +122,17 @@ def test_evaluate_writes_the_report(precis, compiled, folder):
         "test.jsonl",
         "--json",
         "r.json",
+        "--html",
+        "r.html",
         "--show",
         2,
     )
     assert code == 0
+    written = (folder / "r.html").read_text()
+    for fact in FACTS:
+        assert question_text(fact, 3) in written
+    assert "calibration error" in written
+    assert "Calibration error of the confidence" in out
     report = json.loads((folder / "r.json").read_text())
     assert report["methods"]["full"]["em"] > 0.9
     assert report["methods"]["precis"]["em"] > report["methods"]["none"]["em"] + 0.3

@@ -24,6 +24,7 @@ from rich.progress import (
 from rich.table import Table
 
 from precis.artifact import Manifest
+from precis.confidence import Reliability
 from precis.evaluation import MethodScores, Report
 from precis.progress import Progress
 
@@ -181,6 +182,17 @@ def show_report(console: Console, report: Report) -> None:
     console.print(
         f"[bold]Recovery {_number(report.recovery)}[/bold]{interval}: of what the document adds over "
         "knowing nothing, the part that the soft prompt keeps."
+    )
+    if report.reliability is not None:
+        _show_reliability(console, report.reliability)
+
+
+def _show_reliability(console: Console, found: Reliability) -> None:
+    steps = ", ".join(f"{_percent(step.agreement)} at {step.share:.0%}" for step in found.trade_off[:4])
+    console.print(
+        f"[bold]Agreement[/bold] with the full document, where the least confident share of the questions is "
+        f"answered from it: {steps}. Calibration error of the confidence: {found.calibration_error:.3f}.",
+        soft_wrap=True,
     )
 
 

@@ -49,6 +49,7 @@ def page(report: Report, document: Document) -> str:
     asked_about = [region for region in regions if region.loss is not None]
     return environment.get_template("report.html.jinja").render(
         report=report,
+        percent=_percent,
         headline=_headline(report),
         verdict=_verdict(report),
         columns=_columns(report),
@@ -87,7 +88,11 @@ def _verdict(report: Report) -> str:
     best = max(scores, key=lambda name: scores[name])
     who = best if len(scores) == 1 else f"The best of {len(scores)} other methods, {best},"
     compared = "more" if scores[best] > report.recovery else "less"
-    return f"{who} keeps {compared}: {_percent(scores[best])}."
+    sizes = [report.methods[name].prompt_positions for name in (best, "precis")]
+    room = (
+        "" if None in sizes or sizes[0] == sizes[1] else f", of {sizes[0]:,} positions against {sizes[1]:,}"
+    )
+    return f"{who} keeps {compared}: {_percent(scores[best])}{room}."
 
 
 @dataclass(frozen=True)
@@ -267,7 +272,10 @@ def _excerpt(text: str, place: float) -> str:
 
 @dataclass(frozen=True)
 class Mark:
-    """A point of a plot, in its coordinates, with a label and an interval (`low` and `high` are y)."""
+    """A point of a plot, in its coordinates, with a label and an interval (`low` and `high` are y).
+
+    `moved` says that the label had to make room for another.
+    """
 
     x: float
     y: float
@@ -278,6 +286,7 @@ class Mark:
     anchor: str
     low: float | None = None
     high: float | None = None
+    moved: bool = False
 
 
 @dataclass(frozen=True)
@@ -291,8 +300,8 @@ class Plot:
 
 
 # The plotting area, in the units of the drawing (which is 400 wide and 300 high).
-LEFT, RIGHT, TOP, BOTTOM = 46.0, 388.0, 14.0, 254.0
-LABEL_HEIGHT = 13.0
+LEFT, RIGHT, TOP, BOTTOM = 54.0, 388.0, 14.0, 254.0
+LABEL_HEIGHT, CHARACTER_WIDTH = 13.0, 6.5
 
 
 def _scatter(report: Report) -> Plot | None:
@@ -330,8 +339,10 @@ def _scatter(report: Report) -> Plot | None:
 
 
 def _method_mark(name: str, scores: MethodScores, x: float, y: float, up: Callable[[float], float]) -> Mark:
-    recovery, interval = scores.recovery or 0.0, scores.interval
-    right = x > (LEFT + RIGHT) / 2
+    recovery = scores.recovery or 0.0
+    # most methods stand at one size: more than one interval there would be a blur
+    interval = scores.interval if name == "precis" else None
+    right = x > LEFT + 0.7 * (RIGHT - LEFT)
     return Mark(
         x=x,
         y=y,
@@ -340,21 +351,33 @@ def _method_mark(name: str, scores: MethodScores, x: float, y: float, up: Callab
         label_x=x - 9 if right else x + 9,
         label_y=y + 4,
         anchor="end" if right else "start",
-        low=None if interval is None or name in ("none", "full") else up(interval[0]),
-        high=None if interval is None or name in ("none", "full") else up(interval[1]),
+        low=None if interval is None else up(interval[0]),
+        high=None if interval is None else up(interval[1]),
     )
 
 
 def _without_overlap(marks: Sequence[Mark]) -> list[Mark]:
-    """Move labels that would cover each other up, from the lowest on; those of one side are one column."""
+    """Move labels up that would cover others, from the lowest on."""
     placed: list[Mark] = []
-    for anchor in ("start", "end"):
-        lowest = BOTTOM + 4
-        for mark in sorted((m for m in marks if m.anchor == anchor), key=lambda m: (-m.y, m.label)):
-            label_y = min(mark.label_y, lowest)
-            placed.append(replace(mark, label_y=label_y))
-            lowest = label_y - LABEL_HEIGHT
-    return placed
+    for mark in sorted(marks, key=lambda mark: (-mark.y, mark.label)):
+        label_y = mark.label_y
+        # from the lowest label on, so that one pass finds all that are in the way
+        for other in sorted(placed, key=lambda other: -other.label_y):
+            if _share_width(mark, other) and abs(other.label_y - label_y) < LABEL_HEIGHT:
+                label_y = other.label_y - LABEL_HEIGHT
+        placed.append(replace(mark, label_y=label_y, moved=abs(label_y - mark.label_y) > LABEL_HEIGHT / 2))
+    return sorted(placed, key=lambda mark: mark.kind == "precis")  # the last one lies on top
+
+
+def _share_width(one: Mark, other: Mark) -> bool:
+    """Whether two labels would overlap, were they on one line."""
+    (first, last), (start, end) = _label_width(one), _label_width(other)
+    return first < end and start < last
+
+
+def _label_width(mark: Mark) -> tuple[float, float]:
+    width = CHARACTER_WIDTH * len(mark.label)
+    return (mark.label_x, mark.label_x + width) if mark.anchor == "start" else (mark.label_x - width, mark.x)
 
 
 def _reliability_plot(found: Reliability) -> Plot:
@@ -404,8 +427,9 @@ def _trade_off_plot(found: Reliability) -> Plot:
         )
         for kind, (label, values) in curves.items()
     ]
-    tenths = [lowest + n * (1 - lowest) / 4 for n in range(5)]
-    return Plot(_share_ticks(_across), [(up(share), _percent(share)) for share in tenths], [], lines)
+    step = 0.1 if lowest >= 0.5 else 0.2
+    shares = [1 - step * n for n in range(round((1 - lowest) / step + 0.49))]
+    return Plot(_share_ticks(_across), [(up(share), _percent(share)) for share in shares], [], lines)
 
 
 def _across(share: float) -> float:
@@ -429,7 +453,7 @@ def _points(points: Sequence[tuple[float, float]]) -> str:
 
 
 def _percent(share: float, sign: str = " %") -> str:
-    return f"{100 * share:.0f}{sign}".replace("-0%", "0%").replace("-", "−")
+    return f"{round(100 * share)}{sign}".replace("-", "−")
 
 
 def _decimals(count: int) -> Callable[[float], str]:
