@@ -1,5 +1,6 @@
 """Rivals: each keeps what it may, where it stood; with room for everything it is the full document."""
 
+import dataclasses
 import inspect
 
 import pytest
@@ -8,15 +9,28 @@ import torch
 from precis.compilation import Settings
 from precis.document import Document
 from precis.errors import WindowError
+from precis.evaluation import bootstrap_recovery, compare
+from precis.gold import Teacher, teach
 from precis.language_model import Row
+from precis.model_source import load_model
 from precis.prefix import Prefix
 from precis.progress import Progress
+from precis.questions import Question, Study
+from precis.questions_file import UserQuestion
 from precis.rivals import RIVALS, Task
 from precis.rivals.eviction import Eviction, best
+from precis.rivals.expected_attention import FUTURE, expected, rotated_statistics
 from precis.rivals.keydiff import difference
+from precis.rivals.kvzip import REPEAT, KVzip, best_of_all, largest_attention
 from precis.rivals.observation import Queries, attention_weights
 from precis.rivals.rival import Rival, read_tokens
+from precis.rivals.rotation import Rotation
 from precis.rivals.snapkv import pooled
+from precis.spans import SPAN_TOKENS
+from precis.training import Schedule
+from precis.work_folder import WorkFolder
+from tests.conftest import RECALL_MODEL
+from tests.recall import document_text, make_facts, question_text
 
 TEXT = (
     "the harbour closes at nine, and the lamp is red. a ferry of wood lies at anchor. kestrels nest in april."
@@ -25,8 +39,8 @@ DOCUMENT = Document.from_text(TEXT)
 QUESTIONS = ["what lies at anchor?", "when does it close?", "where do kestrels nest?"]
 TRAINED = {"prompt-tuning", "first-tokens"}
 UNTRAINED = [name for name in RIVALS if name not in TRAINED]
-EVICTING = [name for name, rival in RIVALS.items() if isinstance(rival, Eviction)]
-TEXTUAL = ["truncate", "retrieve", "retrieve-x4"]
+EVICTING = [name for name, rival in RIVALS.items() if isinstance(rival, (Eviction, KVzip))]
+TEXTUAL = ["truncate", "retrieve", "retrieve-x4"]  # they read parts of the document as text
 SLOTS = 12
 
 
@@ -227,3 +241,158 @@ def test_snapkv_keeps_its_window_and_what_the_window_attends_to(tiny_model):
             kept = sorted(range(len(smooth)), key=lambda n: -smooth[n])[: SLOTS - window]
             expected = sorted(kept) + list(range(len(tokens) - window, len(tokens)))
             assert prefix.positions[layer, kv].tolist() == expected
+
+
+def test_rotating_and_taking_the_rotation_back_are_the_models_own(any_model):
+    """The first layer's keys do not depend on the place, once the rotation is undone."""
+    rotation = Rotation(any_model)
+    tokens = any_model.chat.encode_plainly(TEXT)[:20]
+    shifted = dataclasses.replace(any_model.empty_prefix(), next_position=37)
+    here, there = any_model.prefill(tokens), any_model.prefill(tokens, after=shifted)
+    plain = [
+        rotation.undo(0, prefix.keys[0].transpose(0, 1), prefix.positions[0, 0]) for prefix in (here, there)
+    ]
+    torch.testing.assert_close(plain[0], plain[1], rtol=1e-4, atol=1e-5)
+    assert float((here.keys[0] - there.keys[0]).abs().max()) > 0.1
+    again = rotation.rotate(0, plain[0], there.positions[0, 0])
+    torch.testing.assert_close(again, there.keys[0].transpose(0, 1), rtol=1e-4, atol=1e-5)
+
+
+def test_the_mean_rotation_is_the_mean_of_rotated_states(any_model):
+    rotation = Rotation(any_model)
+    state = random_states(1, 1, any_model.head_dim)
+    positions = torch.arange(40, 40 + FUTURE)
+    for layer in range(any_model.layers):
+        rotated = rotation.rotate(layer, state.expand(FUTURE, -1, -1), positions)
+        matrix = rotation.mean_matrix(layer, positions, any_model.head_dim)
+        torch.testing.assert_close(matrix @ state[0, 0], rotated.mean(0)[0])
+
+
+def test_expected_attention_is_the_mean_exponential_of_normal_queries():
+    """Against its definition, head by head, and its closed form against drawn queries."""
+    states, rotation = random_states(30, 4, 3), torch.linalg.qr(random_states(3, 3)).Q
+    keys, values = random_states(2, 9, 3), random_states(2, 9, 3) + 1
+    mean, covariance = rotated_statistics(states, rotation)
+    found = expected(keys, values, mean, covariance)
+    for kv in range(2):
+        likely = torch.zeros(5, dtype=torch.float64)
+        for head in (2 * kv, 2 * kv + 1):
+            queries = states[:, head] @ rotation.T
+            spread = torch.cov(queries.T, correction=0)
+            masses = torch.stack([(queries.mean(0) @ k + k @ spread @ k / 2).exp() for k in keys[kv, 4:]])
+            likely += masses / masses.sum() / 2
+        torch.testing.assert_close(found[kv, 4:], likely * values[kv, 4:].norm(dim=-1))
+    draws = torch.distributions.MultivariateNormal(mean[0], covariance[0]).sample((200_000,))
+    for key in 0.5 * keys[0, :3]:
+        closed = (mean[0] @ key + key @ covariance[0] @ key / 2).exp()
+        assert float((draws @ key).exp().mean()) == pytest.approx(float(closed), rel=0.05)
+
+
+def test_kvzip_scores_by_the_largest_attention_of_the_repetition(tiny_model):
+    document = whole(tiny_model)
+    tokens = [*tiny_model.chat.asking(REPEAT), *tiny_model.chat.encode_plainly(TEXT)][:40]
+    found = largest_attention(tiny_model, document, tokens)
+    queries = Queries()
+    both = tiny_model.prefill(tokens, after=document, observe=queries)
+    for layer in range(tiny_model.layers):
+        for kv in range(tiny_model.kv_heads):
+            largest = torch.zeros(document.slots, dtype=torch.float64)
+            for head in (2 * kv, 2 * kv + 1):
+                for number in range(len(tokens)):
+                    keys = both.keys[layer, kv, : document.slots + number + 1]
+                    scores = queries.scaling[layer] * keys @ queries.states[layer][number, head]
+                    largest = torch.maximum(largest, torch.softmax(scores, 0)[: document.slots])
+            torch.testing.assert_close(found[layer, kv], largest.float())
+
+
+def test_one_threshold_for_all_heads_keeps_the_best_of_all_and_every_sink():
+    keys = random_states(2, 2, 12, 3)
+    prefix = Prefix(keys, keys, torch.arange(12).expand(2, 2, -1), 12)
+    scores = random_states(2, 2, 12).abs()
+    scores[1, 0] /= 100
+    kept = best_of_all(prefix, scores, 6)
+    assert kept.shown == 6 * 4
+    places = [
+        set(kept.positions[layer, head][kept.bias[layer, head] == 0].tolist())
+        for layer in range(2)
+        for head in range(2)
+    ]
+    assert all({0, 1, 2, 3} <= each for each in places)
+    assert places[2] == {0, 1, 2, 3}
+    best_scores = scores[..., 4:].flatten().topk(6 * 4 - 4 * 4).values
+    found = [scores.view(4, 12)[n, place] for n, each in enumerate(places) for place in each if place > 3]
+    assert sorted(map(float, found)) == sorted(best_scores.tolist())
+
+
+def test_hidden_slots_change_nothing(any_model):
+    """The padding of heads that hold fewer keys is as if it were not there."""
+    document = whole(any_model)
+    some = document.select(torch.arange(30).expand(any_model.layers, any_model.kv_heads, -1))
+    bias = torch.zeros(document.positions.shape, dtype=document.keys.dtype)
+    bias[..., 30:] = -torch.inf
+    padded = dataclasses.replace(document, bias=bias)
+    rows = [Row(any_model.chat.asking(question), [90, 91, 92]) for question in QUESTIONS]
+    found, expected_scores = (torch.cat(list(any_model.given(p).score(rows))) for p in (padded, some))
+    torch.testing.assert_close(found, expected_scores)
+    assert padded.shown == some.shown < document.shown
+
+
+@pytest.fixture
+def recall(monkeypatch):
+    """The small trained model, and questions in place of those that it would write."""
+    torch.set_num_threads(1)
+    model, facts = load_model(str(RECALL_MODEL)), make_facts(16, seed=11)
+    asked = [Question(question_text(fact, n)) for fact in facts for n in (0, 2, 4)]
+    monkeypatch.setattr("precis.questions.self_study", lambda *_, **__: Study(asked, 0))
+    return model, Document.from_text(document_text(facts)), [question_text(fact, 3) for fact in facts]
+
+
+def recoveries(model, document, questions, slots, names, work):
+    settings = Settings(slots=slots, schedule=Schedule(epochs=20, rows=12, learning_rate=5e-2, patience=99))
+    task = Task(model, document, slots, settings, work, Progress())
+    prepared = {name: RIVALS[name].prepare(task) for name in names}
+    asked = compare(model, document, [UserQuestion(text) for text in questions], prepared, answers=False)
+    return {name: bootstrap_recovery(asked, name)[0] for name in names}
+
+
+def test_trained_rivals_learn_and_leave_the_model_alone(recall, tmp_path):
+    model, document, questions = recall
+    before = weights(model)
+    found = recoveries(model, document, questions, 24, [*sorted(TRAINED), "truncate"], tmp_path)
+    assert all(torch.equal(*pair) for pair in zip(before, weights(model), strict=True))
+    assert all(found[name] > 0.2 for name in TRAINED)
+
+
+def test_selections_that_look_at_the_document_beat_what_does_not(recall, tmp_path):
+    """On a model that does read: BM25 finds the fact that is asked for, the first tokens seldom hold it."""
+    found = recoveries(*recall, 24, ["truncate", "retrieve", "retrieve-x4", "kvzip", "streaming"], tmp_path)
+    assert found["retrieve"] > found["truncate"] + 0.2
+    assert found["kvzip"] > found["streaming"]
+
+
+def test_a_teacher_can_read_chunks_of_a_document_that_fits_its_window(recall, tmp_path):
+    model, _, _ = recall
+    facts = make_facts(44, seed=12)
+    document = Document.from_text(document_text(facts))
+    questions = [question_text(fact, 3) for fact in facts[::6]]
+    whole_teacher = Teacher(model, document)
+    chunked = Teacher(model, document, reading_tokens=SPAN_TOKENS, top_k=20)
+    assert whole_teacher.reads_whole
+    assert chunked.fits_window
+    assert not chunked.reads_whole
+    assert len(chunked.readings) > 1
+    for reading in chunked.readings:
+        assert reading.text in document.text
+        assert model.chat.document_tokens(reading.text) <= SPAN_TOKENS
+    assert document.text.endswith(chunked.readings[-1].text)
+    taught = teach(chunked, [Question(text) for text in questions], WorkFolder(tmp_path))
+    assert {gold.top_ids.shape[1] for gold in taught.golds} == {20}
+
+
+def test_first_tokens_starts_where_the_document_starts(recall, tmp_path):
+    model, document, _ = recall
+    settings = Settings(slots=24, schedule=Schedule(epochs=0))
+    prefix = RIVALS["first-tokens"].prefix(Task(model, document, 24, settings, tmp_path, Progress()))
+    start = model.prefill(model.chat.reading(document.text)[:24])
+    torch.testing.assert_close(prefix.keys, start.keys, rtol=1e-4, atol=1e-4)
+    assert prefix.next_position == prefix.slots == 24

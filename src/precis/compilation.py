@@ -128,6 +128,7 @@ def compile(
     questions: Sequence[str] = (),
     settings: Settings | None = None,
     work: Path | None = None,
+    teacher: Teacher | None = None,
     progress: Progress | None = None,
 ) -> Artifact:
     """Compile a document into an artifact that answers in its place.
@@ -146,6 +147,9 @@ def compile(
         Where unfinished work is kept; a folder in the user's cache if None. The same compile begun
         again goes on from there; one with other slots or another objective reuses questions and gold
         answers.
+    teacher
+        What answers the questions: the same model and document. None: one that reads as much of the
+        document at a time as the model's window allows.
     progress
         Hears of every stage.
 
@@ -163,7 +167,8 @@ def compile(
     settings.check()
     progress = progress or Progress()
     model = model or load_model()
-    return _Compilation(document, model, questions, settings, work, progress).run()
+    teacher = teacher or Teacher(model, document)
+    return _Compilation(teacher, questions, settings, work, progress).run()
 
 
 class _Compilation:
@@ -171,22 +176,20 @@ class _Compilation:
 
     def __init__(
         self,
-        document: Document,
-        model: LanguageModel,
+        teacher: Teacher,
         questions: Sequence[str],
         settings: Settings,
         work: Path | None,
         progress: Progress,
     ) -> None:
-        self.document = document
-        self.model = model
+        self.teacher = teacher
+        self.document, self.model = document, model = teacher.document, teacher.model
         self.own_questions = [Question(text) for text in questions]
         self.settings = settings
         self.progress = progress
         minutes = settings.minutes
         self.clock = Clock(None if minutes is None else minutes * 60 * (1 - CALIBRATING))
         self.objective = Objective.named(settings.objective, settings.objective_weight)
-        self.teacher = Teacher(model, document)
         self.slots = settings.slots_for(self.teacher.tokens)
         prompt = [model.chat.before, model.chat.between, model.chat.asking("")]
         identity = key_of(model.digest, model.tokenizer_digest, str(model.dtype), document.sha256, prompt)
@@ -194,7 +197,7 @@ class _Compilation:
 
     def run(self) -> Artifact:
         """Go through the stages."""
-        if not self.teacher.reads_whole:
+        if not self.teacher.fits_window:
             self.progress.note(
                 f"The document ({self.teacher.tokens:,} tokens) is longer than the model's window "
                 f"({self.model.window:,}): the teacher reads {len(self.teacher.readings)} overlapping "
@@ -359,7 +362,8 @@ class _Compilation:
     def _training_name(self, golds: Sequence[Gold], held_out: Sequence[Gold]) -> str:
         """Name the file of the training state by everything that the training depends on."""
         data = [[(gold.asking, gold.tokens) for gold in part] for part in (golds, held_out)]
-        return f"training-{key_of(str(self.settings), self.slots, data)}"
+        taught_by = [self.teacher.reading_tokens, self.teacher.top_k]
+        return f"training-{key_of(str(self.settings), self.slots, data, taught_by)}"
 
     def _data(self, study: asking.Study, taught: Taught, held_out: Taught) -> dict[str, object]:
         golds = taught.golds

@@ -134,6 +134,14 @@ def _percent(value: float | None) -> str:
     return "–" if value is None else f"{100 * value:.1f} %"
 
 
+def _hundredths(value: float | None) -> str:
+    return "–" if value is None else f"{value:.2f}"
+
+
+def _whole_percent(value: float | None) -> str:
+    return "–" if value is None else f"{100 * value:.0f} %"
+
+
 def _whole(value: float | None) -> str:
     return "–" if value is None else f"{value:,.0f}"
 
@@ -143,36 +151,43 @@ def _megabytes(value: float | None) -> str:
 
 
 def _interval(value: tuple[float, float] | None) -> str:
-    return "–" if value is None else f"{value[0]:.2f} to {value[1]:.2f}"
+    return "–" if value is None else f"{value[0]:.2f}…{value[1]:.2f}"
 
 
-# What is shown of a method: the measure in words and in short, its field in `MethodScores`, and its form.
-MEASURES: tuple[tuple[str, str, str, Callable[[float | None], str]], ...] = (
-    ("NLL of the full-document answer, a token", "NLL", "nll", _number),
-    ("KL to the full document, a token", "KL", "kl", _number),
-    ("same most likely token", "top-1", "top1", _percent),
-    ("answer matches the full document's (F1)", "match", "match", _percent),
-    ("human answers: exact match", "EM", "em", _percent),
-    ("human answers: F1", "F1", "f1", _percent),
-    ("positions before the question", "slots", "prompt_positions", _whole),
-    ("their memory, MB", "MB", "prefix_bytes", _megabytes),
-    ("time to first token, s", "first s", "first_token_s", _number),
-    ("tokens a second after it", "tok/s", "tokens_per_s", _tenths),
-    ("failures", "failed", "failures", _whole),
+# What is shown of a method: the measure in words, its field in `MethodScores`, and its form.
+MEASURES: tuple[tuple[str, str, Callable[[float | None], str]], ...] = (
+    ("NLL of the full-document answer, a token", "nll", _number),
+    ("KL to the full document, a token", "kl", _number),
+    ("same most likely token", "top1", _percent),
+    ("answer matches the full document's (F1)", "match", _percent),
+    ("human answers: exact match", "em", _percent),
+    ("human answers: F1", "f1", _percent),
+    ("positions before the question", "prompt_positions", _whole),
+    ("their memory, MB", "prefix_bytes", _megabytes),
+    ("time to first token, s", "first_token_s", _number),
+    ("tokens a second after it", "tokens_per_s", _tenths),
+    ("failures", "failures", _whole),
+)
+# What fits a line of 80 characters: recovery says what NLL does, and the report's JSON has it all.
+BRIEF_MEASURES: tuple[tuple[str, str, Callable[[float | None], str]], ...] = (
+    ("KL", "kl", _number),
+    ("top-1", "top1", _whole_percent),
+    ("match", "match", _whole_percent),
+    ("F1", "f1", _whole_percent),
+    ("slots", "prompt_positions", _whole),
+    ("first s", "first_token_s", _hundredths),
+    ("failed", "failures", _whole),
 )
 
 
 def show_report(console: Console, report: Report) -> None:
     """Show the comparison as a table: one column a method if there are few, else one row a method."""
-    table = Table(
-        title=f"{report.questions} questions on {report.document}, {report.model}, "
-        f"{report.ratio:.1f} document tokens a slot",
-        title_justify="left",
+    title = (
+        f"{report.questions} questions on {report.document}, {report.model}, "
+        f"{report.ratio:.1f} document tokens a slot"
     )
-    if len(report.methods) > FEW_METHODS:
-        _add_rows(table, report.methods)
-    else:
-        _add_columns(table, report.methods)
+    many = len(report.methods) > FEW_METHODS
+    table = _method_rows(title, report.methods) if many else _method_columns(title, report.methods)
     console.print(table)
     for name, scores in report.methods.items():
         if scores.reason is not None:
@@ -196,27 +211,27 @@ def _show_reliability(console: Console, found: Reliability) -> None:
     )
 
 
-def _add_columns(table: Table, methods: Mapping[str, MethodScores]) -> None:
+def _method_columns(title: str, methods: Mapping[str, MethodScores]) -> Table:
+    table = Table(title=title, title_justify="left")
     table.add_column("")
     for name in methods:
         table.add_column(name, justify="right")
-    for label, _, measure, show in MEASURES:
+    for label, measure, show in MEASURES:
         table.add_row(label, *(show(getattr(scores, measure)) for scores in methods.values()))
+    return table
 
 
-def _add_rows(table: Table, methods: Mapping[str, MethodScores]) -> None:
-    # a measure that no method has (human answers where there are none) takes no room
-    shown = [
-        item for item in MEASURES if any(getattr(scores, item[2]) is not None for scores in methods.values())
-    ]
-    table.add_column("", no_wrap=True)
-    table.add_column("recovery", justify="right", no_wrap=True)
-    table.add_column("95 %", justify="right", no_wrap=True)
-    for _, short, _, _ in shown:
-        table.add_column(short, justify="right", no_wrap=True)
+def _method_rows(title: str, methods: Mapping[str, MethodScores]) -> Table:
+    table = Table(title=title, title_justify="left", box=None, padding=(0, 1, 0, 0))
+    # what no method has takes no room: human answers where there are none, failures
+    shown = [item for item in BRIEF_MEASURES if any(getattr(scores, item[1]) for scores in methods.values())]
+    table.add_column("method", overflow="fold")
+    for label in ("recovery", "95 %", *(label for label, _, _ in shown)):
+        table.add_column(label, justify="right", no_wrap=True)
     for name, scores in methods.items():
-        values = [show(getattr(scores, measure)) for _, _, measure, show in shown]
+        values = [show(getattr(scores, measure)) for _, measure, show in shown]
         table.add_row(name, _number(scores.recovery), _interval(scores.interval), *values)
+    return table
 
 
 def show_answers(console: Console, report: Report, count: int) -> None:

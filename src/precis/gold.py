@@ -84,14 +84,29 @@ class Teacher:
     ----------
     model, document
         Who reads what.
+    reading_tokens
+        The most document tokens to read at a time, in whole spans. None: the whole document where it
+        fits the window, else `WINDOW_TOKENS`.
+    top_k
+        How many of the most likely tokens to keep at each position of an answer.
     """
 
-    def __init__(self, model: LanguageModel, document: Document) -> None:
+    def __init__(
+        self,
+        model: LanguageModel,
+        document: Document,
+        *,
+        reading_tokens: int | None = None,
+        top_k: int = TOP_K,
+    ) -> None:
         self.model = model
         self.document = document
+        self.reading_tokens = reading_tokens
+        self.top_k = min(top_k, model.network.config.get_text_config().vocab_size)
         self.tokens = model.chat.document_tokens(document.text)
         room = min(ROOM, model.window // 4)
-        self.reads_whole = len(model.chat.reading(document.text)) + room <= model.window
+        self.fits_window = len(model.chat.reading(document.text)) + room <= model.window
+        self.reads_whole = self.fits_window and self.tokens <= (reading_tokens or self.tokens)
         self.spans: list[Span] = [] if self.reads_whole else spans_of(document.text, model.chat)
         self._read: tuple[int, Prefix] | None = None
         self.readings = self._whole() if self.reads_whole else self._windows(model.window - room)
@@ -102,7 +117,7 @@ class Teacher:
     def _windows(self, room: int) -> list[Reading]:
         """Cut overlapping windows: each starts in the middle of the one before."""
         around = len(self.model.chat.reading(""))
-        limit = min(WINDOW_TOKENS, room - around)
+        limit = min(self.reading_tokens or WINDOW_TOKENS, room - around)
         readings: list[Reading] = []
         first = 0
         while True:
@@ -204,11 +219,11 @@ def teach(
             chunk = numbers[start : start + CHUNK]
             asked = [questions[number] for number in chunk]
             texts = [question.text for question in asked]
-            key = key_of(teacher.readings[place].text, texts, TOP_K, LONGEST_ANSWER)
+            key = key_of(teacher.readings[place].text, texts, teacher.top_k, LONGEST_ANSWER)
             name = f"gold-{place:05d}-{key}"
             kept = work.read_tensors(name)
             if kept is None:
-                kept = _answer(teacher.model, teacher.prefix(place), asked), None
+                kept = _answer(teacher.model, teacher.prefix(place), asked, teacher.top_k), None
                 work.write_tensors(name, kept[0])
             tensors = kept[0]
             importance[place] = importance.get(place, 0) + tensors.pop("importance")
@@ -226,13 +241,15 @@ def _taught(golds: dict[int, Gold], answered: int, importance: dict[int, Tensor]
     return Taught([golds[number] for number in sorted(golds)], answered - len(golds), importance)
 
 
-def _answer(model: LanguageModel, prefix: Prefix, questions: Sequence[Question]) -> dict[str, Tensor]:
+def _answer(
+    model: LanguageModel, prefix: Prefix, questions: Sequence[Question], top_k: int
+) -> dict[str, Tensor]:
     """Answer one chunk; everything worth keeping, as tensors."""
     importance = torch.zeros(prefix.positions.shape, dtype=torch.float32, device=model.device)
     generations = model.given(prefix).generate(
         [model.chat.asking(question.text) for question in questions],
         max_tokens=LONGEST_ANSWER,
-        top_k=min(TOP_K, model.network.config.get_text_config().vocab_size),
+        top_k=top_k,
         importance=importance,
     )
     return {"importance": importance.cpu(), **_pack(generations)}

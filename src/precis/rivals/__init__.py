@@ -5,11 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from precis.errors import SettingsError
+from precis.rivals.expected_attention import ExpectedAttention
+from precis.rivals.first_tokens import FirstTokens
 from precis.rivals.keydiff import KeyDiff
+from precis.rivals.kvzip import KVzip
+from precis.rivals.prompt_tuning import PromptTuning
 from precis.rivals.retrieve import Retrieve, RetrieveX4
 from precis.rivals.rival import Groups, Prepared, Rival, Task, same_for_all
 from precis.rivals.snapkv import SnapKV
 from precis.rivals.streaming import Streaming
+from precis.rivals.summary import Summary
 from precis.rivals.truncate import Truncate
 
 __all__ = ["RIVALS", "Groups", "Prepared", "Rival", "Task", "check_names", "names_in", "same_for_all"]
@@ -23,6 +28,11 @@ RIVALS: dict[str, Rival] = {
         Streaming(),
         SnapKV(),
         KeyDiff(),
+        ExpectedAttention(),
+        KVzip(),
+        Summary(),
+        PromptTuning(),
+        FirstTokens(),
     )
 }
 

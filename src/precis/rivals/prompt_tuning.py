@@ -1,0 +1,30 @@
+"""Prompt tuning: input embeddings that are trained."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from precis.compilation import compile
+from precis.prefix import Prefix
+from precis.rivals.rival import Rival, Task
+from precis.soft_prompt import EmbeddingPrompt
+
+
+class PromptTuning(Rival):
+    """Train as many input embeddings as there are slots, and nothing in the layers above.
+
+    Lester, Al-Rfou & Constant, "The Power of Scale for Parameter-Efficient Prompt Tuning" (2021), arXiv
+    2104.08691. Kept: what is trained. Not kept: there the embeddings start from words of the vocabulary
+    and learn a task from labelled data; here they start from the tokens of the document that get the most
+    attention, and learn from the same self-study, objective and schedule as σ.
+    """
+
+    name = "prompt-tuning"
+
+    def prefix(self, task: Task) -> Prefix:
+        """Compile σ in its embedding form."""
+        settings = replace(task.settings, form=EmbeddingPrompt.form, warm_start="attention", slots=task.slots)
+        artifact = compile(
+            task.document, model=task.model, settings=settings, work=task.work, progress=task.progress
+        )
+        return artifact.prefix(task.model)
