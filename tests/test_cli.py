@@ -3,15 +3,18 @@
 import errno
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import pytest
 import torch
 
 from precis import cli
+from precis.artifact import Artifact
 from tests.conftest import RECALL_MODEL
 from tests.recall import answer_text, document_text, make_facts, question_text
 
@@ -77,6 +80,38 @@ def test_ask_answers_from_the_soft_prompt_and_beside_the_document(precis, compil
     assert "positions before the question" in err
 
 
+def test_fallback_reads_the_document_where_confidence_is_low(precis, compiled, folder):
+    question = question_text(FACTS[3], 1)
+    command = ("ask", compiled, question, "--fallback", "facts.md")
+    code, out, err = precis(*command, "--agreement", 0.01)
+    assert code == 0
+    assert "Answered by the soft prompt: confidence" in err
+    code, out, err = precis(*command, "--agreement", 1)
+    assert code == 0
+    assert "Answered by the full document: confidence" in err
+    assert out.strip() == answer_text(FACTS[3])
+    code, out, _ = precis(*command, "--agreement", 1, "--json")
+    said = json.loads(out)
+    assert (said["answered_by"], said["text"]) == ("full document", answer_text(FACTS[3]))
+    assert said["prompt_positions"] > said["soft_prompt"]["prompt_positions"]
+    assert 0 < said["soft_prompt"]["confidence"] < said["threshold"]
+    (folder / "other.md").write_text(document_text(FACTS[:8]))
+    code, _, err = precis("ask", compiled, question, "--fallback", "other.md", "--agreement", 1)
+    assert code == 0
+    assert "is not the one that was compiled" in err
+
+
+def test_confidence_is_shown(precis, compiled, folder):
+    code, _, err = precis("ask", compiled, question_text(FACTS[3], 1))
+    assert code == 0
+    assert re.search(r"confidence \d+ %", err)
+    code, out, _ = precis("ask", compiled, question_text(FACTS[3], 1), "--json", "--beside", "facts.md")
+    assert 0 < json.loads(out)["confidence"] < 1
+    assert json.loads(out)["full"]["confidence"] is None
+    code, out, _ = precis("inspect", compiled)
+    assert "calibrated on" in out
+
+
 def test_evaluate_writes_the_report(precis, compiled, folder):
     code, out, _ = precis(
         "evaluate",
@@ -87,10 +122,17 @@ def test_evaluate_writes_the_report(precis, compiled, folder):
         "test.jsonl",
         "--json",
         "r.json",
+        "--html",
+        "r.html",
         "--show",
         2,
     )
     assert code == 0
+    written = (folder / "r.html").read_text()
+    for fact in FACTS:
+        assert question_text(fact, 3) in written
+    assert "calibration error" in written
+    assert "Calibration error of the confidence" in out
     report = json.loads((folder / "r.json").read_text())
     assert report["methods"]["full"]["em"] > 0.9
     assert report["methods"]["precis"]["em"] > report["methods"]["none"]["em"] + 0.3
@@ -172,6 +214,19 @@ MISTAKES = {
         "'magic'",
     ),
     "endless question": (("ask", "facts.precis", "what " * 900), "does not fit"),
+    "fallback without calibration": (
+        ("ask", "plain.precis", "What?", "--fallback", "facts.md"),
+        "no calibrated confidence",
+    ),
+    "impossible agreement": (
+        ("ask", "facts.precis", "What?", "--fallback", "facts.md", "--agreement", 90),
+        "at most 1",
+    ),
+    "fallback and beside": (
+        ("ask", "facts.precis", "What?", "--fallback", "facts.md", "--beside", "facts.md"),
+        "not both",
+    ),
+    "no such fallback": (("ask", "facts.precis", "What?", "--fallback", "missing.md"), "missing.md"),
     "empty question": (("ask", "facts.precis", "  "), "empty"),
 }
 
@@ -184,6 +239,9 @@ def test_a_mistake_gets_one_sentence_and_exit_code_2(precis, compiled, folder, m
     write(folder / "bad.jsonl", '{"question": "Who?"}\n{"question": \n')
     write(folder / "short.precis", compiled.read_bytes()[:5000])
     make_other_model(folder / "other")
+    artifact = Artifact.open(compiled)
+    uncalibrated = replace(artifact, manifest=replace(artifact.manifest, confidence=None))
+    uncalibrated.save(folder / "plain.precis")
     before = compiled.read_bytes()
     arguments, told = MISTAKES[mistake]
     code, _, err = precis(*arguments)

@@ -11,7 +11,6 @@ from precis.document import Document
 from precis.errors import QuestionsError, SettingsError
 from precis.evaluation import evaluate
 from precis.gold import Teacher, teach
-from precis.language_model import Conditioned
 from precis.model_source import load_model
 from precis.objective import Objective
 from precis.progress import Progress
@@ -199,7 +198,7 @@ def test_other_slots_and_objectives_reuse_the_gold_answers(model, tmp_path, monk
     def forbidden(*_, **__):
         raise AssertionError("nothing must be generated again")
 
-    monkeypatch.setattr(Conditioned, "generate", forbidden)
+    monkeypatch.setattr("precis.gold._answer", forbidden)
     for change in ({"slots": 9}, {"objective": "kl"}, {"warm_start": "even"}):
         settings = Settings(**{**QUICK.__dict__, **change})
         compile(DOCUMENT, model=model, questions=TRAINED, settings=settings, work=tmp_path)
@@ -260,3 +259,19 @@ def test_settings_that_cannot_work_are_refused(model, change):
 def test_too_few_questions_are_refused(model):
     with pytest.raises(QuestionsError, match="at least 2"):
         compile(DOCUMENT, model=model, questions=TRAINED[:1], settings=QUICK)
+
+
+def test_confidence_is_calibrated_on_the_held_out_questions_and_only_where_there_is_time(model):
+    notes = []
+
+    class Notes(Progress):
+        def note(self, text):
+            notes.append(text)
+
+    artifact = compile(DOCUMENT, model=model, questions=TRAINED, settings=QUICK, progress=Notes())
+    assert artifact.manifest.confidence["points"] == artifact.manifest.data["held_out"]
+    assert not notes
+    no_time = Settings(**{**QUICK.__dict__, "minutes": 0})
+    artifact = compile(DOCUMENT, model=model, questions=TRAINED, settings=no_time, progress=Notes())
+    assert artifact.manifest.confidence is None
+    assert "not calibrated" in notes[0]

@@ -11,19 +11,11 @@ from rich.console import Console
 from precis.display import show_answers, show_report
 from precis.document import Document
 from precis.errors import SettingsError, WindowError
-from precis.evaluation import (
-    Asked,
-    MethodAnswer,
-    bootstrap_recovery,
-    compare,
-    evaluate,
-    exact_match,
-    normalised,
-    token_f1,
-)
+from precis.evaluation import Asked, MethodAnswer, bootstrap_recovery, compare, evaluate
 from precis.questions_file import UserQuestion
 from precis.rivals import RIVALS, names_in, same_for_all
 from precis.rivals.truncate import Truncate
+from precis.text_measures import exact_match, normalised, token_f1
 from tests.conftest import make_model
 from tests.test_artifact import make_artifact
 
@@ -101,7 +93,16 @@ def test_the_means_are_those_of_the_questions(report):
 
 def test_the_json_has_exactly_the_documented_keys(report):
     values = json.loads(json.dumps(report.to_json()))
-    assert list(values) == ["model", "document", "questions", "ratio", "recovery", "methods", "asked"]
+    assert list(values) == [
+        "model",
+        "document",
+        "questions",
+        "ratio",
+        "recovery",
+        "methods",
+        "asked",
+        "reliability",
+    ]
     assert list(values["methods"]) == ["none", "full", "precis", "truncate"]
     assert set(values["methods"]["none"]) == {
         "recovery",

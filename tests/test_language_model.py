@@ -44,7 +44,8 @@ def test_batched_generation_equals_one_by_one_and_transformers_own(any_model):
     together = given.generate(QUESTIONS, max_tokens=12, top_k=3)
     for question, generation in zip(QUESTIONS, together, strict=True):
         alone = given.generate([question], max_tokens=12)[0]
-        assert generation.tokens == alone.tokens == list(given.stream(question, max_tokens=12))
+        streamed = [token.id for token in given.stream(question, max_tokens=12)]
+        assert generation.tokens == alone.tokens == streamed
         tokens = DOCUMENT + question
         for place, token in enumerate(generation.tokens):
             logits = torch.log_softmax(plain_logits(any_model, tokens)[-1], -1)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from precis.confidence import Calibration, features_of
 from precis.errors import QuestionsError
-from precis.language_model import Conditioned
+from precis.language_model import Conditioned, Token
 
 LONGEST = 256
 
@@ -32,6 +33,9 @@ class Answer:
         Memory of their keys and values.
     first_token_s, seconds
         Time to the first token, and in all, from when the prefix was ready.
+    confidence
+        Calibrated probability that the answer agrees with the full document's; None where no calibration
+        was given.
     """
 
     text: str
@@ -41,6 +45,7 @@ class Answer:
     prefix_bytes: int
     first_token_s: float
     seconds: float
+    confidence: float | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Give plain values."""
@@ -53,6 +58,7 @@ def answer(
     *,
     longest: int = LONGEST,
     hear: Callable[[str], None] = lambda _: None,
+    calibration: Calibration | None = None,
 ) -> Answer:
     """Answer one question greedily.
 
@@ -64,6 +70,8 @@ def answer(
         The most tokens.
     hear
         Called with every new piece of text as soon as it is known.
+    calibration
+        Gives the answer its confidence; it must have been fitted to answers given from this prefix.
 
     Raises
     ------
@@ -75,11 +83,13 @@ def answer(
     chat = given.model.chat
     start = time.perf_counter()
     first = 0.0
+    chosen: list[Token] = []
     tokens: list[int] = []
     said = ""
     for token in given.stream(chat.asking(question), max_tokens=longest):
         first = first or time.perf_counter() - start
-        tokens.append(token)
+        chosen.append(token)
+        tokens.append(token.id)
         text = chat.decode(tokens)
         # a character may need more than one token: wait until it is whole
         if text.startswith(said) and not text.endswith("\N{REPLACEMENT CHARACTER}"):
@@ -97,4 +107,10 @@ def answer(
         prefix_bytes=given.prefix.nbytes,
         first_token_s=first,
         seconds=time.perf_counter() - start,
+        confidence=None if calibration is None else _confidence(calibration, chosen),
     )
+
+
+def _confidence(calibration: Calibration, tokens: Sequence[Token]) -> float:
+    log_probabilities = [token.log_probability for token in tokens]
+    return calibration.probability(features_of(log_probabilities, [token.entropy for token in tokens]))

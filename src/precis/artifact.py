@@ -17,6 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from precis.confidence import Calibration
 from precis.errors import ArtifactError
 from precis.prefix import Prefix
 from precis.soft_prompt import EmbeddingPrompt, KeyValuePrompt
@@ -54,6 +55,9 @@ class Manifest:
         On the held-out questions: `recovery` and the NLL with no document, σ, the full document.
     versions
         Of precis, torch and transformers, and the floating-point type computed in.
+    confidence
+        The `Calibration` of answers from σ, as plain values; None where there was no time for it, or the
+        file is from before there was one.
     """
 
     model: dict[str, Any]
@@ -70,6 +74,7 @@ class Manifest:
     training: dict[str, Any] = field(default_factory=dict)
     fidelity: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
+    confidence: dict[str, Any] | None = None
     format: int = FORMAT
 
     def to_json(self) -> dict[str, Any]:
@@ -123,7 +128,7 @@ class Artifact:
             )
         if digest != _digest(header, tensors):
             raise ArtifactError(f"{path} was altered after it was written. Compile the document again.")
-        known = {item.name for item in fields(Manifest)}
+        known = {item.name for item in fields(Manifest)} & header.keys()
         artifact = cls(Manifest(**{key: header[key] for key in known}), tensors)
         artifact._check_shapes(path)
         return artifact
@@ -148,6 +153,12 @@ class Artifact:
                 f"This artifact was compiled with another tokenizer or chat template than {model.name} "
                 "has now. Use the one it was compiled with, or compile the document again."
             )
+
+    @property
+    def calibration(self) -> Calibration | None:
+        """What gives an answer from σ its confidence, if the file holds it."""
+        values = self.manifest.confidence
+        return None if values is None else Calibration.from_json(values)
 
     def prefix(self, model: LanguageModel) -> Prefix:
         """Give σ as what the model can be conditioned on.

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from precis.answer import Answer
     from precis.artifact import Manifest
     from precis.compiled import Compiled
+    from precis.document import Document
     from precis.evaluation import Report
 
 app = typer.Typer(
@@ -187,25 +188,39 @@ def ask(
     beside: Annotated[
         Path | None, typer.Option(help="The document: shows the answer from its full text, too.")
     ] = None,
+    fallback: Annotated[
+        Path | None,
+        typer.Option(help="The document: it is read again where the soft prompt's answer is in doubt."),
+    ] = None,
+    agreement: Annotated[
+        float,
+        typer.Option(help="With --fallback: the share of answers that shall agree with the full document's."),
+    ] = 0.9,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Answer a question from a compiled document."""
     from precis.compiled import load
 
+    if beside is not None and fallback is not None:
+        raise SettingsError("Give --beside or --fallback, not both: --beside reads the document every time.")
     compiled = _load(lambda: load(artifact, model))
+    if fallback is not None:
+        _ask_with_fallback(compiled, question, fallback, agreement, as_json)
+        return
+    full = None if beside is None else _read_again(compiled, beside)
     if as_json:
         values = {"question": question, **compiled.ask(question).to_json()}
-        if beside is not None:
-            values["full"] = _full_answer(compiled, beside, question, lambda _: None).to_json()
+        if full is not None:
+            values["full"] = _full_answer(compiled, full, question, lambda _: None).to_json()
         print(json.dumps(values, ensure_ascii=False))
         return
-    if beside is None:
+    if full is None:
         _say(lambda hear: compiled.ask(question, hear=hear))
         return
     out.print(f"[bold]From the soft prompt[/bold] ({compiled.artifact.manifest.slots} slots)")
     _say(lambda hear: compiled.ask(question, hear=hear))
     out.print("\n[bold]From the full document[/bold]")
-    _say(lambda hear: _full_answer(compiled, beside, question, hear))
+    _say(lambda hear: _full_answer(compiled, full, question, hear))
 
 
 @app.command()
@@ -217,6 +232,9 @@ def evaluate(
     ],
     model: ModelName = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the report as JSON, too.")] = None,
+    html: Annotated[
+        Path | None, typer.Option(help="Write the report as one HTML page with every answer, too.")
+    ] = None,
     show: Annotated[int, typer.Option(help="Show this many answers side by side.")] = 0,
     methods: Annotated[
         str,
@@ -239,8 +257,9 @@ def evaluate(
     rivals = names_in(methods)
     asked = read_questions(questions)
     text = read(document)
-    if json_file is not None:
-        _check_target(json_file, artifact, document, questions)
+    for target in (json_file, html):
+        if target is not None:
+            _check_target(target, artifact, document, questions)
     compiled = _load(lambda: load(artifact, model))
     _warn_of_other_document(compiled, text.sha256, document)
     with Bars(err) as bars:
@@ -251,6 +270,10 @@ def evaluate(
     show_answers(out, report, show)
     if json_file is not None:
         write_atomically(json_file, (json.dumps(report.to_json(), indent=2) + "\n").encode())
+    if html is not None:
+        from precis.report_page import page
+
+        write_atomically(html, page(report, text).encode())
 
 
 @app.command()
@@ -275,18 +298,17 @@ def _load(load: Callable[[], Any]) -> Any:
         return load()
 
 
-def _full_answer(compiled: Compiled, path: Path, question: str, hear: Callable[[str], None]) -> Answer:
+def _full_answer(
+    compiled: Compiled, document: Document, question: str, hear: Callable[[str], None]
+) -> Answer:
     """Answer with the whole document before the question, reading it included in the times."""
     import time
     from dataclasses import replace
 
     from precis.answer import answer
-    from precis.document import read
     from precis.gold import Teacher
     from precis.questions import Question
 
-    document = read(path)
-    _warn_of_other_document(compiled, document.sha256, path)
     teacher = Teacher(compiled.model, document)
     place = next(iter(teacher.assign([Question(question)])))
     start = time.perf_counter()
@@ -294,6 +316,39 @@ def _full_answer(compiled: Compiled, path: Path, question: str, hear: Callable[[
     reading = time.perf_counter() - start
     said = answer(given, question, hear=hear)
     return replace(said, first_token_s=said.first_token_s + reading, seconds=said.seconds + reading)
+
+
+def _ask_with_fallback(
+    compiled: Compiled, question: str, path: Path, agreement: float, as_json: bool
+) -> None:
+    """Answer from σ where its confidence reaches the threshold for the target, else from the document.
+
+    σ's answer is not shown as it comes: only when it is whole is it known whether it will do.
+    """
+    threshold = compiled.fallback_threshold(agreement)
+    document = _read_again(compiled, path)
+    first = compiled.ask(question)
+    confidence = first.confidence or 0.0
+    keep = confidence >= threshold
+    by = "soft prompt" if keep else "full document"
+    if as_json:
+        said = first if keep else _full_answer(compiled, document, question, lambda _: None)
+        values = {"question": question, "answered_by": by, "threshold": threshold, **said.to_json()}
+        if not keep:
+            values["soft_prompt"] = first.to_json()
+        print(json.dumps(values, ensure_ascii=False))
+        return
+    err.print(
+        f"[dim]Answered by the {by}: confidence {100 * confidence:.0f} %, "
+        f"{'not ' if keep else ''}under the threshold of {100 * threshold:.0f} % that an agreement of "
+        f"{100 * agreement:.0f} % asks for[/dim]",
+        soft_wrap=True,
+    )
+    if keep:
+        sys.stdout.write(first.text + "\n")
+        _show_cost(first)
+    else:
+        _say(lambda hear: _full_answer(compiled, document, question, hear))
 
 
 def _say(ask_aloud: Callable[[Callable[[str], None]], Answer]) -> None:
@@ -306,12 +361,26 @@ def _say(ask_aloud: Callable[[Callable[[str], None]], Answer]) -> None:
     answer = ask_aloud(hear)
     sys.stdout.write("\n")
     sys.stdout.flush()
+    _show_cost(answer)
+
+
+def _show_cost(answer: Answer) -> None:
     cut = "" if answer.finish_reason == "stop" else "; cut off at the limit"
+    sure = "" if answer.confidence is None else f"confidence {100 * answer.confidence:.0f} %; "
     err.print(
-        f"[dim]{answer.prompt_positions:,} positions before the question, "
+        f"[dim]{sure}{answer.prompt_positions:,} positions before the question, "
         f"{answer.prefix_bytes / 1e6:.1f} MB; first token after {answer.first_token_s:.2f} s, "
         f"{answer.seconds:.1f} s in all{cut}[/dim]"
     )
+
+
+def _read_again(compiled: Compiled, path: Path) -> Document:
+    """Read the document that was compiled, and say so where it is another one."""
+    from precis.document import read
+
+    document = read(path)
+    _warn_of_other_document(compiled, document.sha256, path)
+    return document
 
 
 def _warn_of_other_document(compiled: Compiled, sha256: str, path: Path) -> None:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from precis import questions as asking
 from precis.artifact import Artifact, Manifest
+from precis.confidence import Calibration, agrees, features_of
 from precis.document import Document
 from precis.errors import QuestionsError, SettingsError
 from precis.gold import LONGEST_ANSWER, Gold, Taught, Teacher, teach
@@ -29,7 +30,9 @@ from precis.work_folder import WorkFolder, key_of
 
 DEFAULT_RATIO = 20.0
 DEFAULT_OBJECTIVE = "nll"
-# Of the time that --minutes gives: by when asking, and by when teaching must end.
+# Of the time that --minutes gives, the share that is left for calibrating confidence after training.
+CALIBRATING = 0.05
+# Of the rest: by when asking, and by when teaching must end.
 ASKING_ENDS, TEACHING_ENDS = 0.2, 0.45
 HELD_OUT_SHARE, FEWEST_HELD_OUT, MOST_HELD_OUT = 0.1, 4, 32
 
@@ -184,7 +187,8 @@ class _Compilation:
         self.own_questions = [Question(text) for text in questions]
         self.settings = settings
         self.progress = progress
-        self.clock = Clock(None if settings.minutes is None else settings.minutes * 60)
+        minutes = settings.minutes
+        self.clock = Clock(None if minutes is None else minutes * 60 * (1 - CALIBRATING))
         self.objective = Objective.named(settings.objective, settings.objective_weight)
         self.slots = settings.slots_for(self.teacher.tokens)
         prompt = [model.chat.before, model.chat.between, model.chat.asking("")]
@@ -218,7 +222,14 @@ class _Compilation:
         if trainer.run(self.progress):
             self.progress.note("Interrupted: sealing the best σ so far.")
         data = self._data(study, taught, held_out)
-        return Artifact(self._manifest(soft_prompt, data, trainer), soft_prompt.tensors(self.model.dtype))
+        calibration = self._calibrate(soft_prompt, held_out.golds)
+        if calibration is None:
+            self.progress.note(
+                "Confidence was not calibrated, for lack of time: answers will come without it, and "
+                "'precis ask --fallback' will not work. Compile with more --minutes to have both."
+            )
+        manifest = self._manifest(soft_prompt, data, trainer, calibration)
+        return Artifact(manifest, soft_prompt.tensors(self.model.dtype))
 
     def _ask(self) -> tuple[asking.Study, list[Question]]:
         """Give all questions, in an order in which every beginning covers the whole document."""
@@ -325,6 +336,29 @@ class _Compilation:
         last = tokens if place == len(self.teacher.readings) - 1 else tokens - len(chat.between)
         return torch.arange(first, last)
 
+    def _calibrate(self, soft_prompt: SoftPrompt, golds: Sequence[Gold]) -> Calibration | None:
+        """Let σ answer the held-out questions, and learn from them what its own doubt says.
+
+        None where there is no time for it, or the user does not want to wait.
+        """
+        if self.clock.past(1 / (1 - CALIBRATING)):
+            return None
+        self.progress.stage("calibrating", len(golds))
+        given = self.model.given(soft_prompt.prefix(self.model))
+        prompts = [gold.asking for gold in golds]
+        try:
+            generations = given.generate(prompts, max_tokens=LONGEST_ANSWER, progress=self.progress.advance)
+        except KeyboardInterrupt:
+            return None
+        decode = self.model.chat.decode
+        return Calibration.fit(
+            [features_of(said.log_probabilities, said.entropies) for said in generations],
+            [
+                agrees(decode(said.tokens), decode(gold.tokens))
+                for said, gold in zip(generations, golds, strict=True)
+            ],
+        )
+
     def _training_name(self, golds: Sequence[Gold], held_out: Sequence[Gold]) -> str:
         """Name the file of the training state by everything that the training depends on."""
         data = [[(gold.asking, gold.tokens) for gold in part] for part in (golds, held_out)]
@@ -350,7 +384,13 @@ class _Compilation:
             "teacher_reads": reads,
         }
 
-    def _manifest(self, soft_prompt: SoftPrompt, data: dict[str, object], trainer: Trainer) -> Manifest:
+    def _manifest(
+        self,
+        soft_prompt: SoftPrompt,
+        data: dict[str, object],
+        trainer: Trainer,
+        calibration: Calibration | None,
+    ) -> Manifest:
         model, settings, held_out, state = self.model, self.settings, trainer.held_out, trainer.state
         schedule = settings.schedule
         next_position = soft_prompt.prefix(model).next_position
@@ -399,4 +439,5 @@ class _Compilation:
                 "transformers": version("transformers"),
                 "computed_in": str(model.dtype).removeprefix("torch."),
             },
+            confidence=None if calibration is None else calibration.to_json(),
         )

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from precis.answer import LONGEST, Answer, answer
 from precis.artifact import Artifact
+from precis.errors import ArtifactError
 from precis.language_model import Conditioned, LanguageModel
 from precis.model_source import load_model
 
@@ -31,6 +32,7 @@ class Compiled:
         self.artifact = artifact
         self.model = model
         self._given: Conditioned = model.given(artifact.prefix(model))
+        self._calibration = artifact.calibration
 
     def ask(
         self, question: str, *, longest: int = LONGEST, hear: Callable[[str], None] = lambda _: None
@@ -51,7 +53,25 @@ class Compiled:
         QuestionsError
             The question is empty, or does not fit the model's window.
         """
-        return answer(self._given, question, longest=longest, hear=hear)
+        return answer(self._given, question, longest=longest, hear=hear, calibration=self._calibration)
+
+    def fallback_threshold(self, agreement: float) -> float:
+        """Give the confidence under which to ask the full document, so that a share of answers agrees.
+
+        Raises
+        ------
+        ArtifactError
+            The file holds no calibration.
+        SettingsError
+            The share is not in (0, 1].
+        """
+        if self._calibration is None:
+            raise ArtifactError(
+                "This file holds no calibrated confidence, so it is not known when to read the document "
+                "again: it was compiled by an earlier version of precis, or had no time left for it. "
+                "Compile the document again (with more --minutes), or use --beside to always read it."
+            )
+        return self._calibration.threshold(agreement)
 
 
 def load(path: str | Path, model: LanguageModel | str | None = None) -> Compiled:

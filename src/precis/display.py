@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
@@ -23,6 +24,7 @@ from rich.progress import (
 from rich.table import Table
 
 from precis.artifact import Manifest
+from precis.confidence import Reliability
 from precis.evaluation import MethodScores, Report
 from precis.progress import Progress
 
@@ -100,6 +102,7 @@ def describe(console: Console, manifest: Manifest, path: Path) -> None:
         "recovery": f"{_number(fidelity['recovery'])} on {data['held_out']} held-out questions "
         f"(NLL {_number(fidelity['nll_none'])} without the document, {_number(fidelity['nll'])} with the "
         f"soft prompt, {_number(fidelity['nll_full'])} with the full document)",
+        "confidence": _calibrated(manifest.confidence),
         "file": f"{path} ({path.stat().st_size / 1e6:.1f} MB)",
     }
     table = Table(box=None, show_header=False, pad_edge=False)
@@ -108,6 +111,15 @@ def describe(console: Console, manifest: Manifest, path: Path) -> None:
     for name, value in rows.items():
         table.add_row(name, escape(value))
     console.print(table)
+
+
+def _calibrated(confidence: dict[str, Any] | None) -> str:
+    if confidence is None:
+        return "not calibrated: answers come without it"
+    return (
+        f"calibrated on {confidence['points']} held-out questions, on which "
+        f"{_percent(confidence['base_rate'])} of the answers agree with the full document's"
+    )
 
 
 def _number(value: float | None) -> str:
@@ -185,6 +197,17 @@ def show_report(console: Console, report: Report) -> None:
     console.print(
         f"[bold]Recovery {_number(report.recovery)}[/bold]{interval}: of what the document adds over "
         "knowing nothing, the part that the soft prompt keeps."
+    )
+    if report.reliability is not None:
+        _show_reliability(console, report.reliability)
+
+
+def _show_reliability(console: Console, found: Reliability) -> None:
+    steps = ", ".join(f"{_percent(step.agreement)} at {step.share:.0%}" for step in found.trade_off[:4])
+    console.print(
+        f"[bold]Agreement[/bold] with the full document, where the least confident share of the questions is "
+        f"answered from it: {steps}. Calibration error of the confidence: {found.calibration_error:.3f}.",
+        soft_wrap=True,
     )
 
 

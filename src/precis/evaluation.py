@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import re
 import statistics
-import string
 import time
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 import numpy as np
@@ -18,15 +15,17 @@ from torch import Tensor
 from precis.artifact import Artifact, Manifest
 from precis.bootstrap import recovery_interval
 from precis.compilation import Settings
+from precis.confidence import AGREEING_F1, Calibration, Reliability, features_of, reliability
 from precis.document import Document
 from precis.errors import PrecisError
 from precis.gold import LONGEST_ANSWER, ROOM, Teacher
-from precis.language_model import LanguageModel, Row
+from precis.language_model import Generation, LanguageModel, Row
 from precis.passages import Passages
 from precis.progress import Progress
 from precis.questions import Question
 from precis.questions_file import UserQuestion
 from precis.rivals import RIVALS, Groups, Prepared, Task, check_names, same_for_all
+from precis.text_measures import exact_match, token_f1
 from precis.training import Schedule, recovery
 
 TIMED_QUESTIONS = 5
@@ -53,7 +52,7 @@ class MethodAnswer:
     match
         Token F1 between `text` and ŷ; None without `text`.
     confidence
-        Estimated probability that `text` agrees with ŷ; None where there is no estimate.
+        Calibrated probability that `text` agrees with ŷ; None where the method has no calibration.
     """
 
     text: str | None
@@ -158,6 +157,8 @@ class Report:
         By name: `none`, `full`, `precis`, and the rivals that were asked for.
     asked
         Every question with what each method made of it, in the order given.
+    reliability
+        How far σ's confidence can be believed; None where its file holds no calibration.
     """
 
     model: str
@@ -167,6 +168,7 @@ class Report:
     recovery: float | None
     methods: dict[str, MethodScores]
     asked: list[Asked] = field(default_factory=list)
+    reliability: Reliability | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Give plain values."""
@@ -218,7 +220,9 @@ def evaluate(
     task = Task(model, document, slots, _settings(artifact.manifest), None, progress)
     rivals, reasons = _prepare(task, methods)
     prepared |= rivals
-    asked = _compare(teacher, questions, prepared, answers=True, progress=progress)
+    found = artifact.calibration
+    calibrations = {} if found is None else {"precis": found}
+    asked = _compare(teacher, questions, prepared, calibrations, answers=True, progress=progress)
     costs = _costs(teacher, prepared, [record.question for record in asked if record.methods])
     names = ["none", "full", "precis", *dict.fromkeys(methods)]
     scores = {name: _scores(asked, name, costs.get(name, _Cost()), reasons.get(name)) for name in names}
@@ -230,6 +234,7 @@ def evaluate(
         recovery=scores["precis"].recovery,
         methods=scores,
         asked=asked,
+        reliability=reliability_of(asked, "precis"),
     )
 
 
@@ -240,6 +245,7 @@ def compare(
     prepared: Mapping[str, Prepared],
     *,
     answers: bool = True,
+    calibrations: Mapping[str, Calibration] | None = None,
     progress: Progress | None = None,
 ) -> list[Asked]:
     """Ask the same questions of the model with no document, with all of it, and with other methods.
@@ -255,6 +261,8 @@ def compare(
     answers
         Whether every method answers for itself, too; else it is measured on the full-document answers
         alone, which takes less than half of the time.
+    calibrations
+        By name of the method, what gives its answers their confidence.
     progress
         Hears of one stage.
 
@@ -263,7 +271,21 @@ def compare(
     One record a question, in their order.
     """
     teacher = Teacher(model, document)
-    return _compare(teacher, questions, prepared, answers=answers, progress=progress or Progress())
+    return _compare(
+        teacher, questions, prepared, calibrations or {}, answers=answers, progress=progress or Progress()
+    )
+
+
+def reliability_of(asked: Sequence[Asked], method: str) -> Reliability | None:
+    """Hold a method's confidence against whether its answers agree with ŷ; None where it states none."""
+    stated = [
+        (answer.confidence, answer.match >= AGREEING_F1)
+        for record in asked
+        if (answer := record.methods.get(method)) is not None
+        and answer.confidence is not None
+        and answer.match is not None
+    ]
+    return reliability([confidence for confidence, _ in stated], [agreed for _, agreed in stated])
 
 
 def bootstrap_recovery(
@@ -339,6 +361,7 @@ def _compare(
     teacher: Teacher,
     questions: Sequence[UserQuestion],
     prepared: Mapping[str, Prepared],
+    calibrations: Mapping[str, Calibration],
     *,
     answers: bool,
     progress: Progress,
@@ -355,7 +378,10 @@ def _compare(
     for start in range(0, len(order), QUESTIONS_AT_ONCE):
         numbers = order[start : start + QUESTIONS_AT_ONCE]
         exam = _Exam(model, [questions[number].text for number in numbers], methods["full"])
-        results = {name: exam.results(name, method, answers) for name, method in methods.items()}
+        results = {
+            name: exam.results(name, method, answers, calibrations.get(name))
+            for name, method in methods.items()
+        }
         for member, number in enumerate(numbers):
             by_name = {name: given[member] for name, given in results.items() if member in given}
             found[number] = len(exam.golds[member]), by_name
@@ -401,7 +427,9 @@ class _Exam:
             rows = [Row(self.prompts[member], self.golds[member]) for member in members]
             self._teacher |= zip(members, given.score(rows), strict=True)
 
-    def results(self, name: str, method: Prepared, answers: bool) -> dict[int, MethodAnswer]:
+    def results(
+        self, name: str, method: Prepared, answers: bool, calibration: Calibration | None
+    ) -> dict[int, MethodAnswer]:
         """Measure a method; questions that it fails on are absent."""
         if name == "full":
             texts = {number: self.model.chat.decode(gold) for number, gold in self.golds.items()}
@@ -411,13 +439,17 @@ class _Exam:
             given = self.model.given(prefix)
             fitting = [n for n in members if len(self.prompts[n]) + LONGEST_ANSWER <= given.room()]
             prompts = [self.prompts[member] for member in fitting]
-            said: list[str | None] = [None] * len(fitting)
+            said: list[Generation | None] = [None] * len(fitting)
             if answers:
-                generations = given.generate(prompts, max_tokens=LONGEST_ANSWER)
-                said = [self.model.chat.decode(generation.tokens) for generation in generations]
+                said = [*given.generate(prompts, max_tokens=LONGEST_ANSWER)]
             rows = [Row(self.prompts[member], self.golds[member]) for member in fitting]
-            for member, scores, text in zip(fitting, given.score(rows), said, strict=True):
-                results[member] = self._measured(member, scores, text)
+            for member, scores, generation in zip(fitting, given.score(rows), said, strict=True):
+                text = None if generation is None else self.model.chat.decode(generation.tokens)
+                measured = self._measured(member, scores, text)
+                if generation is not None and calibration is not None:
+                    doubt = features_of(generation.log_probabilities, generation.entropies)
+                    measured = replace(measured, confidence=calibration.probability(doubt))
+                results[member] = measured
         return results
 
     def _measured(self, number: int, student: Tensor, text: str | None) -> MethodAnswer:
@@ -461,7 +493,7 @@ def _time(model: LanguageModel, method: Prepared, text: str, cost: _Cost) -> Non
     given = model.given(prefix)
     if len(prompt) >= given.room():
         return
-    stream: Iterator[int] = given.stream(prompt, max_tokens=TIMED_TOKENS)
+    stream = given.stream(prompt, max_tokens=TIMED_TOKENS)
     next(stream)
     first = time.perf_counter()
     more = sum(1 for _ in stream)
@@ -499,26 +531,6 @@ def _scores(asked: Sequence[Asked], name: str, cost: _Cost, reason: str | None) 
         failures=len(asked) - len(records),
         reason=reason,
     )
-
-
-def normalised(text: str) -> str:
-    """Lower case, no punctuation, no articles, single blanks: SQuAD's rules (Rajpurkar et al., 2016)."""
-    text = "".join(character for character in text.lower() if character not in string.punctuation)
-    return " ".join(re.sub(r"\b(a|an|the)\b", " ", text).split())
-
-
-def exact_match(said: str, gold: str) -> float:
-    """1 if the answers are the same after normalisation, else 0."""
-    return float(normalised(said) == normalised(gold))
-
-
-def token_f1(said: str, gold: str) -> float:
-    """Harmonic mean of precision and recall over the words that two answers share."""
-    said_words, gold_words = normalised(said).split(), normalised(gold).split()
-    if not said_words or not gold_words:
-        return float(said_words == gold_words)
-    shared = sum((Counter(said_words) & Counter(gold_words)).values())
-    return 2 * shared / (len(said_words) + len(gold_words))
 
 
 def _mean(values: Sequence[float]) -> float | None:

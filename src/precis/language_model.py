@@ -10,7 +10,7 @@ import hashlib
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -42,17 +42,30 @@ class Row:
         return [*self.prompt, *self.answer[:-1]]
 
 
+class Token(NamedTuple):
+    """A token that the model chose.
+
+    `log_probability` is its own, `entropy` that of the distribution it was chosen from, in nats.
+    """
+
+    id: int
+    log_probability: float
+    entropy: float
+
+
 @dataclass
 class Generation:
     """What the model wrote for one prompt.
 
-    `tokens` ends with the stop token if `finished`; otherwise the limit ended it. `top_ids` and
-    `top_log_probabilities` hold one list of k a token, most likely first, where they were asked for.
+    `tokens` ends with the stop token if `finished`; otherwise the limit ended it. `log_probabilities` and
+    `entropies` (see `Token`) hold one value a token; `top_ids` and `top_log_probabilities` one list of k a
+    token, most likely first, where they were asked for.
     """
 
     tokens: list[int] = field(default_factory=list)
     finished: bool = False
     log_probabilities: list[float] = field(default_factory=list)
+    entropies: list[float] = field(default_factory=list)
     top_ids: list[list[int]] = field(default_factory=list)
     top_log_probabilities: list[list[float]] = field(default_factory=list)
 
@@ -307,12 +320,13 @@ class Conditioned:
     @torch.no_grad()
     def stream(
         self, prompt: Sequence[int], *, max_tokens: int, sampling: Sampling | None = None
-    ) -> Iterator[int]:
+    ) -> Iterator[Token]:
         """Yield the tokens of one answer as they are chosen, the stop token included."""
         work = _Decoding(self, [prompt], max_tokens, sampling or Sampling(), 0, None)
         work.admit()
         while work.active:
-            yield work.active[0].generation.tokens[-1]
+            so_far = work.active[0].generation
+            yield Token(so_far.tokens[-1], so_far.log_probabilities[-1], so_far.entropies[-1])
             if not list(work.retire()):
                 work.step()
 
@@ -446,9 +460,12 @@ class _Decoding:
         log_probabilities = torch.log_softmax(logits, dim=-1)
         chosen = _sample(logits, self.sampling, self.random)
         chosen_log = log_probabilities.gather(1, chosen.unsqueeze(1)).squeeze(1).tolist()
-        for row, token, log_probability in zip(rows, chosen.tolist(), chosen_log, strict=True):
+        entropies = torch.special.entr(log_probabilities.exp()).sum(dim=-1).tolist()
+        found = zip(rows, chosen.tolist(), chosen_log, entropies, strict=True)
+        for row, token, log_probability, entropy in found:
             row.generation.tokens.append(token)
             row.generation.log_probabilities.append(log_probability)
+            row.generation.entropies.append(entropy)
         if self.top_k:
             top = log_probabilities.topk(self.top_k, dim=-1)
             kept = zip(rows, top.indices.tolist(), top.values.tolist(), strict=True)

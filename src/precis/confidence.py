@@ -1,0 +1,387 @@
+"""Confidence: a calibrated probability that σ's answer agrees with the full document's.
+
+The model's own doubt (how improbable its tokens were, and how spread its distributions) says a lot about
+whether an answer is right, but not as a probability (Kadavath et al., 2022, arXiv 2207.05221). So at the
+end of a compile σ answers the held-out self-study questions, whose gold answers are known, and a
+logistic regression on two measures of that doubt is fitted to whether the answers agree: Platt's scaling
+(Platt, 1999).
+
+There are 4 to 32 such questions, which is few. Three things keep the fit honest. Its slopes have a
+Gaussian prior, so that they leave zero, and confidence leaves the base rate, only as far as the points
+bear it. They are never negative: less doubt never means less confidence. And where the fitted
+probabilities are counted on to choose a threshold, each point's comes from a fit to all the others.
+
+Questions that σ was trained on are not used: it has seen their gold answers, and a fit to them would
+promise for new questions what holds for those alone.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from precis.errors import SettingsError
+from precis.text_measures import token_f1
+
+# Two answers agree where the words that they share have this F1 or more: "Ada Lund" and "the harbour
+# master, Ada Lund" do, "Ada Lund" and "Boris Lund, of Milo" do not.
+AGREEING_F1 = 0.5
+# What is seen of an answer; each is greater the surer the model was.
+FEATURES = ("mean log-probability", "negative highest entropy")
+# Standard deviation of the prior of a slope: one more standard deviation of a feature then changes the
+# odds by a factor of e or so.
+SLOPE_DEVIATION = 1.0
+NEWTON_STEPS = 50
+# Shares of questions re-read at which a report states the agreement.
+RE_READ_SHARES = (0.0, 0.05, 0.1, 0.2, 0.3, 0.5, 1.0)
+BINS = 5
+
+Floats = NDArray[np.float64]
+
+
+def agrees(said: str, gold: str) -> bool:
+    """Whether an answer says what the full-document answer says, as far as words can tell."""
+    return token_f1(said, gold) >= AGREEING_F1
+
+
+def features_of(log_probabilities: Sequence[float], entropies: Sequence[float]) -> tuple[float, float]:
+    """Give the `FEATURES` of one answer.
+
+    The mean tells how sure the model was of the whole; the highest entropy, of the one word that the
+    answer may hang on.
+
+    Parameters
+    ----------
+    log_probabilities, entropies
+        `[answer token]`, in nats: of the tokens chosen, and of the distributions they were chosen from.
+    """
+    return sum(log_probabilities) / len(log_probabilities), -max(entropies)
+
+
+@dataclass(frozen=True)
+class FallbackStep:
+    """What re-reading the document below one threshold brings.
+
+    Parameters
+    ----------
+    threshold
+        Answers with less confidence are answered again from the full document.
+    share
+        Share of the held-out questions for which that happens.
+    agreement
+        Share that is then expected to agree with the full document.
+    """
+
+    threshold: float
+    share: float
+    agreement: float
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """From an answer's features to a probability.
+
+    Parameters
+    ----------
+    mean, scale
+        `[feature]`: what standardises the features.
+    slopes
+        `[feature]`, none negative, on the standardised features.
+    intercept
+        Logit of the probability where all features are at their mean.
+    base_rate
+        Share of the points that agree.
+    points
+        How many answers it was fitted to.
+    fallback
+        From the lowest threshold, which re-reads nothing, to 1, which re-reads everything.
+    """
+
+    mean: tuple[float, ...]
+    scale: tuple[float, ...]
+    slopes: tuple[float, ...]
+    intercept: float
+    base_rate: float
+    points: int
+    fallback: tuple[FallbackStep, ...]
+
+    @classmethod
+    def fit(cls, features: Sequence[Sequence[float]], agreed: Sequence[bool]) -> Calibration:
+        """Fit to answers of which it is known whether they agree.
+
+        Parameters
+        ----------
+        features
+            `[answer, feature]`, at least one answer.
+        agreed
+            `[answer]`.
+        """
+        given, outcomes = np.asarray(features, dtype=np.float64), np.asarray(agreed, dtype=np.float64)
+        mean, scale, intercept, slopes = _standardise_and_fit(given, outcomes)
+        return cls(
+            mean=_rounded(mean),
+            scale=_rounded(scale),
+            slopes=_rounded(slopes),
+            intercept=round(intercept, 9),
+            base_rate=float(outcomes.mean()),
+            points=len(outcomes),
+            fallback=_fallback_steps(_left_out_probabilities(given, outcomes), outcomes),
+        )
+
+    def probability(self, features: Sequence[float]) -> float:
+        """Give the confidence in an answer with these features, in (0, 1)."""
+        surer = (np.asarray(features) - np.asarray(self.mean)) / np.asarray(self.scale)
+        return float(_sigmoid(self.intercept + surer @ np.asarray(self.slopes)))
+
+    def threshold(self, agreement: float) -> float:
+        """Give the confidence below which to re-read, so that a share of all answers agrees.
+
+        It is the lowest one that reaches the target on the held-out questions, so that no more is
+        re-read than must be.
+
+        Raises
+        ------
+        SettingsError
+            The target is not in (0, 1].
+        """
+        if not 0 < agreement <= 1:
+            raise SettingsError(
+                f"The agreement aimed at is {agreement}; it must be more than 0 and at most 1 (1 re-reads "
+                "the document for every question)."
+            )
+        return next(step.threshold for step in self.fallback if step.agreement >= agreement)
+
+    def to_json(self) -> dict[str, Any]:
+        """Give plain values, for the manifest."""
+        values = {"agreeing_f1": AGREEING_F1, "features": FEATURES, **asdict(self)}
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> Calibration | None:
+        """Read what `to_json` gave; None where it was fitted to other features than are used now."""
+        if tuple(values["features"]) != FEATURES:
+            return None
+        return cls(
+            mean=tuple(values["mean"]),
+            scale=tuple(values["scale"]),
+            slopes=tuple(values["slopes"]),
+            intercept=values["intercept"],
+            base_rate=values["base_rate"],
+            points=values["points"],
+            fallback=tuple(FallbackStep(**step) for step in values["fallback"]),
+        )
+
+
+def _standardise_and_fit(features: Floats, agreed: Floats) -> tuple[Floats, Floats, float, Floats]:
+    """Give mean and scale of the features, the intercept and the slopes."""
+    mean, scale = features.mean(axis=0), features.std(axis=0)
+    scale[scale < 1e-9] = 1.0
+    intercept, slopes = _fit((features - mean) / scale, agreed)
+    return mean, scale, intercept, slopes
+
+
+def _fit(features: Floats, agreed: Floats) -> tuple[float, Floats]:
+    """Most probable intercept and slopes, no slope negative.
+
+    The optimum lies inside or on a face of the quadrant of non-negative slopes; with two features there
+    are four such sets of free slopes, and the best admissible one is the answer.
+    """
+    count = features.shape[1]
+    best = (-math.inf, 0.0, np.zeros(count))
+    for size in range(count + 1):
+        for free in combinations(range(count), size):
+            height, weights = _maximise(features[:, free], agreed)
+            if height > best[0] and (weights[1:] >= 0).all():
+                slopes = np.zeros(count)
+                slopes[list(free)] = weights[1:]
+                best = (height, float(weights[0]), slopes)
+    return best[1], best[2]
+
+
+def _maximise(features: Floats, agreed: Floats) -> tuple[float, Floats]:
+    """Maximise the log-posterior by Newton's method; its height, and intercept and slopes.
+
+    The intercept's prior is two more answers with average features, one that agrees and one that does
+    not: without slopes the probability is then Laplace's (agreed + 1) / (points + 2), never 0 or 1.
+    """
+    width = features.shape[1] + 1
+    average = np.eye(1, width).repeat(2, axis=0)
+    inputs = np.vstack([np.column_stack([np.ones(len(features)), features]), average])
+    outcomes = np.append(agreed, [0.0, 1.0])
+    precision = np.diag([0.0, *[SLOPE_DEVIATION**-2] * (width - 1)])
+
+    def height(weights: Floats) -> float:
+        logits = inputs @ weights
+        return float((outcomes * logits - np.logaddexp(0, logits)).sum() - weights @ precision @ weights / 2)
+
+    weights = np.zeros(width)
+    for _ in range(NEWTON_STEPS):
+        likely = _sigmoid(inputs @ weights)
+        gradient = inputs.T @ (outcomes - likely) - precision @ weights
+        curvature = (inputs.T * (likely * (1 - likely))) @ inputs + precision
+        step = np.linalg.solve(curvature, gradient)
+        while height(weights + step) < height(weights) and np.abs(step).max() > 1e-9:
+            step /= 2
+        weights = weights + step
+        if np.abs(step).max() <= 1e-9:
+            break
+    return height(weights), weights
+
+
+def _left_out_probabilities(features: Floats, agreed: Floats) -> Floats:
+    """Probability of each point by a fit to all the others, `[point]`."""
+    if len(agreed) == 1:
+        return np.array([0.5])
+    found = []
+    for point in range(len(agreed)):
+        others = np.arange(len(agreed)) != point
+        mean, scale, intercept, slopes = _standardise_and_fit(features[others], agreed[others])
+        found.append(_sigmoid(intercept + (features[point] - mean) / scale @ slopes))
+    return np.array(found)
+
+
+def _fallback_steps(probabilities: Floats, agreed: Floats) -> tuple[FallbackStep, ...]:
+    """Agreement to expect at every threshold between two points, and beyond them all.
+
+    A re-read answer agrees. Of the kept ones the share is estimated by Laplace's rule, since so few can
+    all agree by luck; the estimate grows with the threshold all the same.
+    """
+    values = np.unique(probabilities)
+    steps = []
+    for threshold in (0.0, *((values[:-1] + values[1:]) / 2).tolist(), 1.0):
+        kept = agreed[probabilities >= threshold]
+        agreeing = len(kept) * (kept.sum() + 1) / (len(kept) + 2)
+        re_read = len(agreed) - len(kept)
+        share, agreement = re_read / len(agreed), (re_read + agreeing) / len(agreed)
+        steps.append(FallbackStep(round(threshold, 6), round(share, 6), round(float(agreement), 6)))
+    return tuple(steps)
+
+
+@dataclass(frozen=True)
+class Bin:
+    """Some answers of like confidence.
+
+    Parameters
+    ----------
+    confidence
+        Their mean confidence.
+    agreement
+        The share of them that agree.
+    low, high
+        95 % interval of that share (Wilson's).
+    count
+        How many they are.
+    """
+
+    confidence: float
+    agreement: float
+    low: float
+    high: float
+    count: int
+
+
+@dataclass(frozen=True)
+class TradeOff:
+    """Agreement where a share of the questions, the least confident first, is answered from the document.
+
+    Parameters
+    ----------
+    share
+        Of the questions.
+    agreement
+        Share of all answers that agree; re-read ones do.
+    perfect, chance
+        The same where all that disagree come first, and where questions are drawn by lot.
+    """
+
+    share: float
+    agreement: float
+    perfect: float
+    chance: float
+
+
+@dataclass(frozen=True)
+class Reliability:
+    """How far confidence can be believed, and what can be done with it.
+
+    Parameters
+    ----------
+    base_rate
+        Share of the answers that agree.
+    calibration_error
+        Expected calibration error: the mean distance of `bins` between confidence and agreement,
+        weighted by their counts (Naeini et al., 2015).
+    bins
+        The reliability curve: answers in bins of equal counts, from the least confident.
+    trade_off
+        At the shares of `RE_READ_SHARES`.
+    """
+
+    base_rate: float
+    calibration_error: float
+    bins: tuple[Bin, ...]
+    trade_off: tuple[TradeOff, ...]
+
+
+def reliability(confidences: Sequence[float], agreed: Sequence[bool]) -> Reliability | None:
+    """Hold confidences against what came true; None where there are none."""
+    if not confidences:
+        return None
+    stated, outcomes = np.asarray(confidences, dtype=np.float64), np.asarray(agreed, dtype=np.float64)
+    order = np.argsort(stated, kind="stable")
+    parts = [part for part in np.array_split(order, BINS) if len(part)]
+    bins = tuple(_bin(stated[part], outcomes[part]) for part in parts)
+    error = sum(part.count * abs(part.confidence - part.agreement) for part in bins) / len(stated)
+    return Reliability(
+        base_rate=float(outcomes.mean()),
+        calibration_error=error,
+        bins=bins,
+        trade_off=tuple(_trade_off(stated, outcomes)),
+    )
+
+
+def _bin(stated: Floats, outcomes: Floats) -> Bin:
+    count, share = len(outcomes), float(outcomes.mean())
+    low, high = wilson_interval(share, count)
+    return Bin(float(stated.mean()), share, low, high, count)
+
+
+def wilson_interval(share: float, count: int) -> tuple[float, float]:
+    """95 % interval of a share that was counted (Wilson, 1927): of use for few counts, and near 0 and 1."""
+    z = 1.96
+    middle = (share + z * z / (2 * count)) / (1 + z * z / count)
+    half = z / (1 + z * z / count) * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
+    return max(0.0, middle - half), min(1.0, middle + half)
+
+
+def _trade_off(stated: Floats, outcomes: Floats) -> list[TradeOff]:
+    count, base = len(stated), float(outcomes.mean())
+    # questions of one confidence have no order among themselves: each counts as their mean
+    means = {value: outcomes[stated == value].mean() for value in stated}
+    expected = np.array([means[value] for value in np.sort(stated)])
+    curve = np.append(base, base + np.cumsum(1 - expected) / count)
+    shares = np.arange(count + 1) / count
+    return [
+        TradeOff(
+            share=share,
+            agreement=min(1.0, float(np.interp(share, shares, curve))),
+            perfect=min(1.0, base + share),
+            chance=base + share * (1 - base),
+        )
+        for share in RE_READ_SHARES
+    ]
+
+
+def _sigmoid(logits: Any) -> Any:
+    """Give 1 / (1 + e^−logit), kept clear of 0 and 1, where a probability would claim to be certain."""
+    return 1 / (1 + np.exp(-np.clip(logits, -30, 30)))
+
+
+def _rounded(values: Floats) -> tuple[float, ...]:
+    return tuple(round(float(value), 9) for value in values)

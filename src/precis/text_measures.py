@@ -1,0 +1,27 @@
+"""How alike two answers are, as texts: SQuAD's measures (Rajpurkar et al., 2016, arXiv 1606.05250)."""
+
+from __future__ import annotations
+
+import re
+import string
+from collections import Counter
+
+
+def normalised(text: str) -> str:
+    """Lower case, no punctuation, no articles, single blanks."""
+    text = "".join(character for character in text.lower() if character not in string.punctuation)
+    return " ".join(re.sub(r"\b(a|an|the)\b", " ", text).split())
+
+
+def exact_match(said: str, gold: str) -> float:
+    """1 if the answers are the same after normalisation, else 0."""
+    return float(normalised(said) == normalised(gold))
+
+
+def token_f1(said: str, gold: str) -> float:
+    """Harmonic mean of precision and recall over the words that two answers share."""
+    said_words, gold_words = normalised(said).split(), normalised(gold).split()
+    if not said_words or not gold_words:
+        return float(said_words == gold_words)
+    shared = sum((Counter(said_words) & Counter(gold_words)).values())
+    return 2 * shared / (len(said_words) + len(gold_words))
