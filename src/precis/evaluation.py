@@ -323,12 +323,15 @@ def _prepare(task: Task, methods: Sequence[str]) -> tuple[dict[str, Prepared], d
     prepared: dict[str, Prepared] = {}
     reasons: dict[str, str] = {}
     for name in dict.fromkeys(methods):
-        task.progress.stage(name, 1)
+        rival = RIVALS[name]
+        if not rival.trains:
+            task.progress.stage(name, 1)
         try:
-            prepared[name] = RIVALS[name].prepare(task)
+            prepared[name] = rival.prepare(task)
         except PrecisError as error:
             reasons[name] = str(error)
-        task.progress.advance(1)
+        if not rival.trains:
+            task.progress.advance(1)
     return prepared, reasons
 
 
