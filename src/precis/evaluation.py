@@ -293,7 +293,7 @@ def bootstrap_recovery(
     sums = np.array([[record[name].nll for name in ("none", method, "full")] for record in records])
     if not len(sums):
         return None, None
-    none, mine, full = sums.sum(0)
+    none, mine, full = sums.sum(0).tolist()
     draws = np.random.default_rng(seed).integers(len(sums), size=(RESAMPLES, len(sums)))
     resampled = sums[draws].sum(1)
     gaps = resampled[:, 0] - resampled[:, 2]
