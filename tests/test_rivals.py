@@ -2,6 +2,7 @@
 
 import dataclasses
 import inspect
+import re
 
 import pytest
 import torch
@@ -38,7 +39,7 @@ TEXT = (
 )
 DOCUMENT = Document.from_text(TEXT)
 QUESTIONS = ["what lies at anchor?", "when does it close?", "where do kestrels nest?"]
-TRAINED = {"prompt-tuning", "first-tokens"}
+TRAINED = [name for name, rival in RIVALS.items() if rival.trains]
 UNTRAINED = [name for name in RIVALS if name not in TRAINED]
 EVICTING = [name for name, rival in RIVALS.items() if isinstance(rival, (Eviction, KVzip))]
 TEXTUAL = ["truncate", "retrieve", "retrieve-x4"]  # they read parts of the document as text
@@ -140,7 +141,8 @@ def test_every_rival_has_its_own_name_and_names_where_it_is_from():
     for name, rival in RIVALS.items():
         assert rival.name == name
         assert isinstance(rival, Rival)
-        assert inspect.getdoc(type(rival))
+        if name not in ("truncate", "retrieve-x4", "summary"):
+            assert re.search(r"arXiv\s\d{4}\.\d{5}", inspect.getdoc(type(rival)))
 
 
 def test_truncate_and_retrieve_read_these_tokens(tiny_model):
@@ -306,6 +308,25 @@ def test_kvzip_scores_by_the_largest_attention_of_the_repetition(tiny_model):
             torch.testing.assert_close(found[layer, kv], largest.float())
 
 
+def test_kvzip_repeats_a_long_document_in_chunks_each_announced(tiny_model, monkeypatch):
+    repeated = []
+
+    def record(model, document, tokens):
+        repeated.append(tokens)
+        return largest_attention(model, document, tokens)
+
+    monkeypatch.setattr("precis.rivals.kvzip.CHUNK", 20)
+    monkeypatch.setattr("precis.rivals.kvzip.largest_attention", record)
+    prefix = RIVALS["kvzip"].prefix(task_for(tiny_model))
+    assert prefix.shown == SLOTS * tiny_model.layers * tiny_model.kv_heads
+    chat = tiny_model.chat
+    document = chat.encode_plainly(TEXT)
+    chunks = [document[start : start + 20] for start in range(0, len(document), 20)]
+    assert len(repeated) == len(chunks) > 2
+    assert all(tokens[-len(chunk) :] == chunk for tokens, chunk in zip(repeated, chunks, strict=True))
+    assert chat.decode(chunks[0][-8:]) in chat.decode(repeated[1][:-20])
+
+
 def test_one_threshold_for_all_heads_keeps_the_best_of_all_and_every_sink():
     keys = random_states(2, 2, 12, 3)
     prefix = Prefix(keys, keys, torch.arange(12).expand(2, 2, -1), 12)
@@ -359,9 +380,9 @@ def recoveries(model, document, questions, slots, names, work):
 def test_trained_rivals_learn_and_leave_the_model_alone(recall, tmp_path):
     model, document, questions = recall
     before = weights(model)
-    found = recoveries(model, document, questions, 24, [*sorted(TRAINED), "truncate"], tmp_path)
+    found = recoveries(model, document, questions, 24, TRAINED, tmp_path)
     assert all(torch.equal(*pair) for pair in zip(before, weights(model), strict=True))
-    assert all(found[name] > 0.2 for name in TRAINED)
+    assert all(recovery > 0.2 for recovery in found.values())
 
 
 def test_selections_that_look_at_the_document_beat_what_does_not(recall, tmp_path):

@@ -314,7 +314,7 @@ def bootstrap_recovery(
     if not len(nlls):
         return None, None
     none, mine, full = nlls.T
-    return recovery(*nlls.sum(0)), recovery_interval([none - mine], [none - full], seed)
+    return recovery(*nlls.sum(0).tolist()), recovery_interval([none - mine], [none - full], seed)
 
 
 def _settings(manifest: Manifest) -> Settings:
@@ -336,12 +336,15 @@ def _prepare(task: Task, methods: Sequence[str]) -> tuple[dict[str, Prepared], d
     prepared: dict[str, Prepared] = {}
     reasons: dict[str, str] = {}
     for name in dict.fromkeys(methods):
-        task.progress.stage(name, 1)
+        rival = RIVALS[name]
+        if not rival.trains:
+            task.progress.stage(name, 1)
         try:
-            prepared[name] = RIVALS[name].prepare(task)
+            prepared[name] = rival.prepare(task)
         except PrecisError as error:
             reasons[name] = str(error)
-        task.progress.advance(1)
+        if not rival.trains:
+            task.progress.advance(1)
     return prepared, reasons
 
 

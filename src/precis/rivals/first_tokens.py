@@ -28,6 +28,7 @@ class FirstTokens(Rival):
     """
 
     name = "first-tokens"
+    trains = True
 
     def prefix(self, task: Task) -> Prefix:
         """Compile σ in this way."""

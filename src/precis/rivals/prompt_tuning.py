@@ -20,6 +20,7 @@ class PromptTuning(Rival):
     """
 
     name = "prompt-tuning"
+    trains = True
 
     def prefix(self, task: Task) -> Prefix:
         """Compile σ in its embedding form."""

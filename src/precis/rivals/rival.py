@@ -85,6 +85,8 @@ class Rival(ABC):
     """
 
     name: ClassVar[str]
+    # whether it compiles something, which takes minutes, and tells of its own stages
+    trains: ClassVar[bool] = False
 
     @abstractmethod
     def prefix(self, task: Task) -> Prefix:
