@@ -6,8 +6,9 @@ import struct
 import pytest
 import torch
 
-from precis.artifact import Artifact, Manifest
+from precis.artifact import FORMAT, Artifact, Manifest
 from precis.errors import ArtifactError
+from precis.prefix import Prefix
 from tests.conftest import make_model
 
 
@@ -34,12 +35,15 @@ def make_artifact(model, slots=4, **changes):
         "warm_start": "attention",
         "seed": 0,
     }
-    tensors = {
-        "keys": torch.randn(shape, generator=generator),
-        "values": torch.randn(shape, generator=generator),
-        "positions": torch.arange(slots, dtype=torch.int32).expand(*shape[:2], -1).contiguous(),
-    }
-    return Artifact(Manifest(**{**manifest, **changes}), tensors)
+    # heads of different lengths, as a σ with biases has them
+    bias = torch.randn(*shape[:2], 2 * slots, generator=generator)
+    bias[0, 0, slots + 1 :] = -torch.inf
+    bias[0, 1, slots - 1 :] = -torch.inf
+    bias[1:, :, slots:] = -torch.inf
+    wide = (*shape[:2], 2 * slots, shape[3])
+    keys, values = (torch.randn(wide, generator=generator) for _ in range(2))
+    prefix = Prefix(keys, values, torch.arange(2 * slots).expand(*wide[:3]), 80, bias)
+    return Artifact(Manifest(**{**manifest, **changes}), prefix.packed())
 
 
 @pytest.fixture
@@ -105,15 +109,15 @@ def test_other_files_are_refused(tmp_path, saved):
 
 
 def test_a_newer_format_is_refused(tiny_model, tmp_path):
-    make_artifact(tiny_model, format=2).save(tmp_path / "x.precis")
-    with pytest.raises(ArtifactError, match="format 2"):
+    make_artifact(tiny_model, format=FORMAT + 1).save(tmp_path / "x.precis")
+    with pytest.raises(ArtifactError, match=f"format {FORMAT + 1}"):
         Artifact.open(tmp_path / "x.precis")
 
 
 def test_shapes_that_do_not_fit_the_manifest_are_refused(tiny_model, tmp_path):
     make_artifact(tiny_model, slots=4).save(tmp_path / "x.precis")
     artifact = make_artifact(tiny_model, slots=4)
-    artifact.tensors["values"] = artifact.tensors["values"][:, :, :3].contiguous()
+    artifact.tensors["values"] = artifact.tensors["values"][:-1].contiguous()
     artifact.save(tmp_path / "x.precis")
     with pytest.raises(ArtifactError, match="manifest says"):
         Artifact.open(tmp_path / "x.precis")

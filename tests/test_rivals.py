@@ -177,7 +177,7 @@ def test_best_keeps_the_largest_in_order():
     keys = random_states(1, 2, 6, 3)
     prefix = Prefix(keys, keys, torch.arange(6).expand(1, 2, -1), 6)
     scores = torch.tensor([[[5.0, 1, 4, 0, 3, 2], [0, 1, 2, 3, 4, 5]]])
-    assert best_of_each_head(prefix, scores, 3).positions.tolist() == [[[0, 2, 4], [3, 4, 5]]]
+    assert best_of_each_head(scores, 3).of(prefix).positions.tolist() == [[[0, 2, 4], [3, 4, 5]]]
 
 
 def test_keydiff_is_minus_the_cosine_with_the_mean_direction():
@@ -332,7 +332,7 @@ def test_one_threshold_for_all_heads_keeps_the_best_of_all_and_every_sink():
     prefix = Prefix(keys, keys, torch.arange(12).expand(2, 2, -1), 12)
     scores = random_states(2, 2, 12).abs()
     scores[1, 0] /= 100
-    kept = best_of_all(prefix, scores, 6, 4)
+    kept = best_of_all(scores, 6, 4).of(prefix)
     assert kept.shown == 6 * 4
     places = [
         set(kept.positions[layer, head][kept.bias[layer, head] == 0].tolist())

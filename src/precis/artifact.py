@@ -26,7 +26,7 @@ from precis.work_folder import write_atomically
 if TYPE_CHECKING:
     from precis.language_model import LanguageModel
 
-FORMAT = 1
+FORMAT = 2
 _HEADER = "precis"
 
 
@@ -42,8 +42,8 @@ class Manifest:
     document
         `name`, `sha256` of its text, `tokens`.
     form, slots, ratio, next_position
-        σ: `kv` or `embedding`; its slots, and the document's tokens for each of them; where the
-        first token after it stands.
+        σ: `kv` or `embedding`; its slots (a head, on average), and the document's tokens for each of
+        them; where the first token after it stands.
     objective, objective_weight, warm_start, seed
         How it was made.
     data
@@ -91,8 +91,7 @@ class Artifact:
     manifest
         What it is.
     tensors
-        `keys` and `values` `[layer, kv_head, slot, head_dim]`, `positions` and, optionally, `bias`
-        `[layer, kv_head, slot]`; or `embeddings` `[slot, hidden]`.
+        As `Prefix.packed` gives them; or `embeddings` `[slot, hidden]`.
     """
 
     manifest: Manifest
@@ -171,29 +170,29 @@ class Artifact:
         self.check(model)
         if self.manifest.form == EmbeddingPrompt.form:
             return model.prefill(self.tensors["embeddings"].to(model.device, model.dtype))
-        prefix = Prefix(
-            self.tensors["keys"],
-            self.tensors["values"],
-            self.tensors["positions"].long(),
-            self.manifest.next_position,
-            self.tensors.get("bias"),
-        )
+        prefix = Prefix.unpacked(self.tensors, self.manifest.next_position)
         return prefix.to(model.device, model.dtype)
 
     def _check_shapes(self, path: Path) -> None:
         manifest = self.manifest
         model = manifest.model
         if manifest.form == KeyValuePrompt.form:
-            heads = (model["layers"], model["kv_heads"], manifest.slots)
-            states = (*heads, model["head_dim"])
-            wanted: dict[str, tuple[int, ...]] = {"keys": states, "values": states, "positions": heads}
+            heads = (model["layers"], model["kv_heads"])
+            stored = heads[0] * heads[1] * manifest.slots
+            states = (stored, model["head_dim"])
+            wanted: dict[str, tuple[int, ...]] = {"counts": heads, "keys": states, "values": states}
+            wanted["positions"] = (stored,)
             if "bias" in self.tensors:
-                wanted["bias"] = heads
+                wanted["bias"] = (stored,)
         else:
             wanted = {"embeddings": (manifest.slots, model["hidden_size"])}
         found = {name: tuple(tensor.shape) for name, tensor in self.tensors.items()}
         if found != wanted:
             raise ArtifactError(f"{path} holds tensors {found}, but its manifest says {wanted}.")
+        if "counts" in self.tensors and int(self.tensors["counts"].sum()) != len(self.tensors["keys"]):
+            raise ArtifactError(
+                f"{path} holds other numbers of slots than it says. Compile the document again."
+            )
 
 
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -25,13 +25,16 @@ from torch import Tensor
 from precis.language_model import LanguageModel, Row
 from precis.observation import attention_weights
 from precis.prefix import Prefix
+from precis.selection import Selection
 from precis.soft_prompt import SINK
 
 # Tokens of the reference rows. With grouped queries that is several thousand queries a KV head, many
 # times more than the slots that are fitted to them; twice as many gave no better fit.
 REFERENCE_TOKENS = 2048
-# How strongly the document's own values hold against the fit, relative to the mean attention of a slot.
-RIDGE = 1e-2
+# How strongly the document's own values, and weights of 1, hold against the fits, relative to the mean
+# squared attention of a slot: a fit to a few thousand queries must also hold for others.
+RIDGE = 0.3
+WEIGHT_RIDGE = 0.1
 # The least weight of a slot: one that draws no attention would never learn.
 LEAST_WEIGHT = 1e-2
 ITERATIONS = 300
@@ -39,13 +42,7 @@ ITERATIONS = 300
 
 @torch.no_grad()
 def match_attention(
-    model: LanguageModel,
-    document: Prefix,
-    slots: Prefix,
-    kept: Tensor,
-    rows: Sequence[Row],
-    *,
-    bias: bool = True,
+    model: LanguageModel, document: Prefix, selection: Selection, rows: Sequence[Row], *, bias: bool = True
 ) -> Prefix:
     """Fit slots to the document, as the queries of some rows see it.
 
@@ -53,10 +50,8 @@ def match_attention(
     ----------
     document
         What the rows see.
-    slots
-        A selection of its slots, perhaps with some that a bias of −inf hides.
-    kept
-        `[layer, kv_head, slot]`: the places of those in `document`.
+    selection
+        Which of its slots to keep; the first of every head is the sink.
     rows
         Questions with their answers; the first `REFERENCE_TOKENS` tokens of them are used.
     bias
@@ -64,9 +59,9 @@ def match_attention(
 
     Returns
     -------
-    The slots with other values and biases; the sink, their first, stays as it is.
+    The selected slots with other values and biases; the sink stays as it is.
     """
-    fit = _Fit(model, document, slots, kept, _first_tokens(rows), bias)
+    fit = _Fit(model, document, selection, _first_tokens(rows), bias)
     model.given(document).answer_logits(fit.rows, observe=fit)
     return fit.prefix()
 
@@ -85,73 +80,86 @@ class _Fit:
     """An `attention.Observer` that fits each layer when its queries come by, and puts it to use."""
 
     def __init__(
-        self, model: LanguageModel, document: Prefix, slots: Prefix, kept: Tensor, rows: list[Row], bias: bool
+        self, model: LanguageModel, document: Prefix, selection: Selection, rows: list[Row], bias: bool
     ) -> None:
-        self.model = model
+        self.limits = model.limits
         self.document = document
-        self.slots = slots
-        self.kept = kept
+        self.indices = selection.indices
+        self.counts = selection.counts()
+        self.slots = selection.of(document)
         self.rows = rows
         self.bias = bias
         columns = torch.cat([torch.arange(len(row.tokens)) for row in rows])
         self.positions = document.next_position + columns.to(model.device)
-        self.layers: list[tuple[Tensor, Tensor]] = []
+        self.layers: list[Prefix] = []
 
     def __call__(self, layer: int, query: Tensor, scaling: float) -> Prefix:
         """Fit one layer, KV head by KV head: scores over a long document take room."""
         whole, slots = self.document.layer(layer), self.slots.layer(layer)
-        limits = self.model.limits[layer]
-        group = query.shape[1] // whole.keys.shape[1]
-        fitted = []
-        for head in range(whole.keys.shape[1]):
-            own = query[:, head * group : (head + 1) * group]
-            weights = attention_weights(own, scaling, self.positions, whole.head(head), limits)
-            weights = weights.reshape(-1, whole.slots).nan_to_num()  # a window may hide all of it
-            fitted.append(self._fit(weights, layer, head, slots.head(head), whole.values[0, head]))
-        width = self.slots.slots - slots.slots
-        values = torch.stack([value for value, _ in fitted]).to(slots.values.dtype)
-        biases = torch.stack([bias for _, bias in fitted]).to(slots.values.dtype)
-        self.layers.append(
-            (
-                torch.nn.functional.pad(values, (0, 0, 0, width)),
-                torch.nn.functional.pad(biases, (0, width), value=-torch.inf),
-            )
-        )
-        return replace(slots, values=values.unsqueeze(0), bias=biases.unsqueeze(0))
-
-    def _fit(
-        self, weights: Tensor, layer: int, head: int, slots: Prefix, values: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Fit one head to `weights` `[query, document slot]` and the document's `values`."""
-        target = (weights @ values.to(weights.dtype)).double()
-        shown = torch.ones(slots.slots, dtype=torch.bool, device=weights.device)
+        kv_heads = whole.keys.shape[1]
+        group = query.shape[1] // kv_heads
+        values, bias = slots.values.clone(), torch.zeros_like(slots.values[..., 0])
         if slots.bias is not None:
-            shown = slots.bias[0, 0] > -torch.inf
-        drawn = weights[:, self.kept[layer, head, : slots.slots]].double() * shown
-        weight = shown.double()
+            bias.copy_(slots.bias)
+        for head in range(kv_heads):
+            own = query[:, head * group : (head + 1) * group]
+            weights = attention_weights(own, scaling, self.positions, whole.head(head), self.limits[layer])
+            # where a sliding window hides all of the document, no attention is paid to it
+            weights = weights.reshape(-1, whole.slots).nan_to_num().double()
+            count = self.counts[layer][head]
+            if count > SINK:
+                kept = self.indices[layer, head, :count]
+                fitted = self._fit(weights, whole.values[0, head].double(), kept)
+                values[0, head, SINK:count], bias[0, head, SINK:count] = fitted
+        layer_slots = replace(slots, values=values, bias=bias if self.bias else slots.bias)
+        self.layers.append(layer_slots)
+        return layer_slots
+
+    def _fit(self, weights: Tensor, values: Tensor, kept: Tensor) -> tuple[Tensor, Tensor]:
+        """Fit the slots of one head after the sink.
+
+        Parameters
+        ----------
+        weights
+            `[query, document slot]`: the attention that the document gets.
+        values
+            `[document slot, head_dim]`.
+        kept
+            `[slot]`: the places of the slots, the sink's first.
+
+        Returns
+        -------
+        Values `[slot, head_dim]` and biases `[slot]`.
+        """
+        drawn = weights[:, kept]
+        weight = torch.ones_like(drawn[0])
         if self.bias:
-            rest = weights.sum(-1).double() - drawn[:, :SINK].sum(-1)
-            found = non_negative_least_squares(drawn[:, SINK:], rest)
-            weight[SINK:] *= found.clamp(min=LEAST_WEIGHT)
+            left = weights.sum(-1) - drawn[:, :SINK].sum(-1)
+            found = non_negative_least_squares(drawn[:, SINK:], left, WEIGHT_RIDGE)
+            weight[SINK:] = found.clamp(min=LEAST_WEIGHT)
         attention = drawn * weight
         attention = attention / attention.sum(-1, keepdim=True).clamp(min=1e-12)
-        own = slots.values[0, 0].double()
-        rest = target - attention[:, :SINK] @ own[:SINK]
-        fitted = ridge_least_squares(attention[:, SINK:], rest, own[SINK:], RIDGE)
-        return torch.cat([own[:SINK], fitted]), weight.log()
+        own = values[kept]
+        output = weights @ values - attention[:, :SINK] @ own[:SINK]
+        return ridge_least_squares(attention[:, SINK:], output, own[SINK:], RIDGE), weight[SINK:].log()
 
     def prefix(self) -> Prefix:
-        """Join the layers."""
-        values = torch.stack([values for values, _ in self.layers])
-        biases = torch.stack([biases for _, biases in self.layers])
-        return replace(self.slots, values=values, bias=biases if self.bias else self.slots.bias)
+        """Join the layers, padded to the same length again."""
+        values, bias = self.slots.values.clone(), self.slots.bias
+        if self.bias:
+            bias = torch.full_like(values[..., 0], -torch.inf)
+        for number, layer in enumerate(self.layers):
+            values[number, :, : layer.slots] = layer.values[0]
+            if self.bias and bias is not None and layer.bias is not None:
+                bias[number, :, : layer.slots] = layer.bias[0]
+        return replace(self.slots, values=values, bias=bias)
 
 
-def non_negative_least_squares(features: Tensor, target: Tensor) -> Tensor:
-    """Argmin over w ≥ 0 of ‖features · w − target‖², by accelerated projected gradient with restarts.
+def non_negative_least_squares(features: Tensor, target: Tensor, ridge: float) -> Tensor:
+    """Find w ≥ 0 with the least ‖features · w − target‖² + λ ‖w − 1‖².
 
-    Columns are brought to the same length first, without which the method would creep (O'Donoghue and
-    Candès, 2012, arXiv 1204.3982, on the restarts).
+    By accelerated projected gradient, with restarts where it overshoots (O'Donoghue and Candès, 2012,
+    arXiv 1204.3982).
 
     Parameters
     ----------
@@ -159,12 +167,21 @@ def non_negative_least_squares(features: Tensor, target: Tensor) -> Tensor:
         `[query, slot]`.
     target
         `[query]`.
+    ridge
+        λ, relative to the mean square length of a column.
+
+    Returns
+    -------
+    `[slot]`.
     """
     gram, along = features.T @ features, features.T @ target
-    scale = gram.diagonal().clamp(min=1e-24).rsqrt()
-    scale = torch.where(gram.diagonal() > 1e-24, scale, torch.zeros_like(scale))
+    penalty = (ridge * gram.diagonal().mean()).clamp(min=1e-12)
+    gram.diagonal().add_(penalty)
+    along = along + penalty
+    # without columns of the same length the method would creep
+    scale = gram.diagonal().rsqrt()
     gram, along = gram * scale * scale.unsqueeze(1), along * scale
-    step = 1 / torch.linalg.matrix_norm(gram, ord=2).clamp(min=1e-12) if len(along) else 1.0
+    step = 1 / torch.linalg.matrix_norm(gram, ord=2)
     weight = ahead = torch.zeros_like(along)
     momentum = 1.0
     for _ in range(ITERATIONS):
@@ -178,7 +195,7 @@ def non_negative_least_squares(features: Tensor, target: Tensor) -> Tensor:
 
 
 def ridge_least_squares(features: Tensor, target: Tensor, towards: Tensor, ridge: float) -> Tensor:
-    """Argmin over v of ‖features · v − target‖² + λ ‖v − towards‖², λ being `ridge` times the mean square.
+    """Find v with the least ‖features · v − target‖² + λ ‖v − towards‖².
 
     Parameters
     ----------
@@ -186,9 +203,15 @@ def ridge_least_squares(features: Tensor, target: Tensor, towards: Tensor, ridge
         `[query, slot]`.
     target, towards
         `[query, head_dim]` and `[slot, head_dim]`.
+    ridge
+        λ, relative to the mean square length of a column.
+
+    Returns
+    -------
+    `[slot, head_dim]`.
     """
     gram = features.T @ features
     penalty = (ridge * gram.diagonal().mean()).clamp(min=1e-12)
-    gram = gram + penalty * torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
+    gram.diagonal().add_(penalty)
     factor = torch.linalg.cholesky(gram)
     return torch.cholesky_solve(features.T @ target + penalty * towards, factor)

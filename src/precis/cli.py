@@ -128,10 +128,21 @@ def compile_command(
         str, typer.Option(help="kv: keys and values for every layer; embedding: 30 times smaller, weaker.")
     ] = "kv",
     warm_start: Annotated[
-        str, typer.Option(help="Where training starts: attention, even, first or random.")
-    ] = "attention",
+        str, typer.Option(help="Where training starts: attention-matching, attention, even, first or random.")
+    ] = "attention-matching",
+    bias: Annotated[
+        bool,
+        typer.Option(
+            " /--no-bias",
+            help="Do without slot biases and without heads of different lengths, which some formats cannot "
+            "carry.",
+        ),
+    ] = True,
     minutes: Annotated[
-        float | None, typer.Option(help="The most minutes that compiling may take. Default: no limit.")
+        float | None,
+        typer.Option(
+            help="The most minutes that compiling may take; 0: no training at all. Default: no limit."
+        ),
     ] = None,
     seed: Annotated[int, typer.Option(help="The same seed on the same machine gives the same file.")] = 0,
     work: Annotated[
@@ -160,6 +171,7 @@ def compile_command(
         objective=objective,
         form=form,
         warm_start=warm_start,
+        bias=bias,
         self_study=self_study,
         minutes=minutes,
         seed=seed,

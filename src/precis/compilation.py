@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 
@@ -25,7 +25,7 @@ from precis.progress import Progress
 from precis.questions import Question
 from precis.soft_prompt import SINK, EmbeddingPrompt, KeyValuePrompt, SoftPrompt
 from precis.training import Clock, HeldOut, Schedule, Trainer
-from precis.warm_start import WARM_STARTS, embedding_start, key_value_start
+from precis.warm_start import WARM_STARTS, Read, embedding_start, key_value_start
 from precis.work_folder import WorkFolder, key_of
 
 DEFAULT_RATIO = 20.0
@@ -33,7 +33,7 @@ DEFAULT_OBJECTIVE = "nll"
 # Of the time that --minutes gives, the share that is left for calibrating confidence after training.
 CALIBRATING = 0.05
 # Of the rest: by when asking, and by when teaching must end.
-ASKING_ENDS, TEACHING_ENDS = 0.2, 0.45
+ASKING_ENDS, TEACHING_ENDS, WARM_START_ENDS = 0.2, 0.45, 0.55
 HELD_OUT_SHARE, FEWEST_HELD_OUT, MOST_HELD_OUT = 0.1, 4, 32
 
 
@@ -52,11 +52,15 @@ class Settings:
     form
         `kv` or `embedding`.
     warm_start
-        `attention`, `even`, `first` or `random`.
+        `attention-matching`, `attention`, `even`, `first` or `random`.
+    bias
+        Whether slots carry a bias and heads may hold different numbers of slots; without, σ fits formats
+        that know neither, and recovers less.
     self_study
         How many questions the model writes; None: by the document's length.
     minutes
-        Most minutes that the whole compile may take; None: as many as the schedule needs.
+        Most minutes that the whole compile may take; None: as many as the schedule needs. 0: as few as
+        it takes without any training, from a few questions on each part of the document.
     seed
         Decides all draws.
     schedule
@@ -68,11 +72,17 @@ class Settings:
     objective: str = DEFAULT_OBJECTIVE
     objective_weight: float | None = None
     form: str = KeyValuePrompt.form
-    warm_start: str = "attention"
+    warm_start: str = "attention-matching"
+    bias: bool = True
     self_study: int | None = None
     minutes: float | None = None
     seed: int = 0
     schedule: Schedule = field(default_factory=Schedule)
+
+    @property
+    def training_free(self) -> bool:
+        """Whether σ₀ is all that is wanted."""
+        return self.minutes == 0
 
     def check(self) -> None:
         """Refuse what cannot work, before any time is spent.
@@ -231,10 +241,17 @@ class _Compilation:
         manifest = self._manifest(soft_prompt, data, trainer, calibration)
         return Artifact(manifest, soft_prompt.tensors(self.model.dtype))
 
+    def _past(self, share: float) -> bool:
+        """Whether a stage's time is over; a training-free σ gets all the others whole."""
+        return not self.settings.training_free and self.clock.past(share)
+
     def _ask(self) -> tuple[asking.Study, list[Question]]:
         """Give all questions, in an order in which every beginning covers the whole document."""
         count = self.settings.self_study
-        count = asking.automatic_count(self.teacher.tokens) if count is None else count
+        if count is None:
+            count = asking.automatic_count(self.teacher.tokens)
+            if self.settings.training_free:
+                count = asking.brief_count(self.model, self.document)
         self.progress.stage("asking", count)  # a little more where there are more spans than questions
         study = asking.self_study(
             self.model,
@@ -242,7 +259,8 @@ class _Compilation:
             count,
             self.settings.seed,
             self.work,
-            out_of_time=lambda: self.clock.past(ASKING_ENDS),
+            brief_first=self.settings.minutes is not None,
+            out_of_time=lambda: self._past(ASKING_ENDS),
             progress=self.progress.advance,
         )
         questions = asking.without_repeats([*self.own_questions, *study.questions])
@@ -265,7 +283,7 @@ class _Compilation:
             self.teacher,
             questions[held:],
             self.work,
-            out_of_time=lambda: self.clock.past(TEACHING_ENDS),
+            out_of_time=lambda: self._past(TEACHING_ENDS),
             progress=self.progress.advance,
         )
         if not taught.golds or not held_out.golds:
@@ -295,28 +313,49 @@ class _Compilation:
             start = embedding_start(settings.warm_start, embeddings, importance, self.slots, settings.seed)
             soft_prompt: SoftPrompt = EmbeddingPrompt(start)
         else:
-            document, importance = self._document_prefix(taught)
-            soft_prompt = KeyValuePrompt(
-                key_value_start(settings.warm_start, document, importance, self.slots, settings.seed)
-            )
+            soft_prompt = KeyValuePrompt(self._key_value_start(taught))
         self.teacher.forget()
         self.progress.advance(1)
         return soft_prompt
 
-    def _document_prefix(self, taught: Taught) -> tuple[Prefix, Tensor]:
-        """Keys and values of all that the teacher read, with the importance of each slot."""
-        whole: Prefix | None = None
-        weights = []
+    def _key_value_start(self, taught: Taught) -> Prefix:
+        """Make σ₀ in key-value form, or find the one that an earlier run made and trained from."""
+        settings = self.settings
+        answers = [(gold.asking, gold.tokens) for gold in taught.golds]
+        key = key_of(
+            settings.warm_start, settings.bias, self.slots, settings.seed, answers, self._taught_by()
+        )
+        kept = self.work.read_tensors(f"start-{key}")
+        if kept is not None:
+            tensors, next_position = kept
+            return Prefix(**tensors, next_position=next_position).to(self.model.device, self.model.dtype)
+        start = key_value_start(
+            settings.warm_start,
+            self.model,
+            self._reads(taught),
+            self.slots,
+            seed=settings.seed,
+            bias=settings.bias,
+            out_of_time=lambda: self._past(WARM_START_ENDS),
+        )
+        tensors = {"keys": start.keys, "values": start.values, "positions": start.positions}
+        if start.bias is not None:
+            tensors["bias"] = start.bias
+        tensors = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
+        self.work.write_tensors(f"start-{key}", tensors, start.next_position)
+        return start
+
+    def _reads(self, taught: Taught) -> list[Read]:
+        """Gather what the teacher read, with what was asked of each reading."""
+        asked = self.teacher.assign([gold.question for gold in taught.golds])
+        reads = []
         for place in range(len(self.teacher.readings)):
             prefix = self.teacher.prefix(place)
-            kept = self._new_in_reading(place, prefix.slots)
             importance = taught.importance.get(place, torch.zeros(prefix.positions.shape))
-            weights.append(importance[:, :, kept])
-            prefix = prefix.select(kept.to(self.model.device).expand(*prefix.positions.shape[:2], -1))
-            end = prefix.next_position if whole is None else max(whole.next_position, prefix.next_position)
-            whole = prefix if whole is None else whole.followed_by(replace(prefix, next_position=end))
-        assert whole is not None
-        return whole, torch.cat(weights, dim=2).to(self.model.device)
+            rows = [taught.golds[number].row for number in asked.get(place, [])]
+            own = self._new_in_reading(place, prefix.slots).to(self.model.device)
+            reads.append(Read(prefix, own, importance.to(self.model.device), rows))
+        return reads
 
     def _embeddings(self, taught: Taught) -> tuple[Tensor, Tensor]:
         """Input embeddings of all that the teacher read, with the importance of each token."""
@@ -362,8 +401,11 @@ class _Compilation:
     def _training_name(self, golds: Sequence[Gold], held_out: Sequence[Gold]) -> str:
         """Name the file of the training state by everything that the training depends on."""
         data = [[(gold.asking, gold.tokens) for gold in part] for part in (golds, held_out)]
-        taught_by = [self.teacher.reading_tokens, self.teacher.top_k]
-        return f"training-{key_of(str(self.settings), self.slots, data, taught_by)}"
+        return f"training-{key_of(str(self.settings), self.slots, data, self._taught_by())}"
+
+    def _taught_by(self) -> list[int | None]:
+        """Say how the teacher reads, beside what is the same for all that the work folder holds."""
+        return [self.teacher.reading_tokens, self.teacher.top_k]
 
     def _data(self, study: asking.Study, taught: Taught, held_out: Taught) -> dict[str, object]:
         golds = taught.golds

@@ -143,6 +143,39 @@ class Prefix:
             bias=None if self.bias is None else self.bias.gather(2, indices),
         )
 
+    def packed(self) -> dict[str, Tensor]:
+        """Give what there is to store, without hidden slots.
+
+        Returns
+        -------
+        `counts` `[layer, kv_head]`, int32; and of all layers' and heads' slots, one after another, `keys`
+        and `values` `[stored, head_dim]`, `positions` `[stored]`, int32, and, where there is one, `bias`
+        `[stored]`.
+        """
+        shown = torch.ones_like(self.positions, dtype=torch.bool) if self.bias is None else self._visible
+        packed = {
+            "counts": shown.sum(-1, dtype=torch.int32),
+            "keys": self.keys[shown],
+            "values": self.values[shown],
+            "positions": self.positions[shown].int(),
+        }
+        return packed if self.bias is None else {**packed, "bias": self.bias[shown]}
+
+    @classmethod
+    def unpacked(cls, packed: dict[str, Tensor], next_position: int) -> Prefix:
+        """Undo `packed`: heads that hold fewer slots are padded with hidden ones."""
+        counts = packed["counts"].long()
+        shown = torch.arange(int(counts.max()), device=counts.device) < counts.unsqueeze(-1)
+
+        def padded(name: str, fill: float) -> Tensor:
+            stored = packed[name]
+            whole = stored.new_full((*shown.shape, *stored.shape[1:]), fill)
+            whole[shown] = stored
+            return whole
+
+        bias = padded("bias", -torch.inf) if "bias" in packed else None
+        return cls(padded("keys", 0), padded("values", 0), padded("positions", 0).long(), next_position, bias)
+
     def to(self, device: torch.device, dtype: torch.dtype) -> Prefix:
         """Move to a device and a floating-point type; differentiable."""
         return replace(

@@ -26,6 +26,8 @@ LONGEST_QUESTION = 32
 TEMPERATURE = 0.7
 # Even a compile that is out of time asks this many, or there is nothing to learn from.
 ENOUGH = 8
+# Questions a span in the first round, where time is short.
+BRIEF = 8
 
 BEGINNINGS = (
     "What",
@@ -98,6 +100,11 @@ def automatic_count(document_tokens: int) -> int:
     return min(MOST, max(FEWEST, round(QUESTIONS_A_ROOT * math.sqrt(document_tokens))))
 
 
+def brief_count(model: LanguageModel, document: Document) -> int:
+    """How many questions make the shortest self-study: a few for every span."""
+    return BRIEF * len(spans_of(document.text, model.chat))
+
+
 def self_study(
     model: LanguageModel,
     document: Document,
@@ -105,6 +112,7 @@ def self_study(
     seed: int,
     work: WorkFolder,
     *,
+    brief_first: bool = False,
     out_of_time: Callable[[], bool] = lambda: False,
     progress: Callable[[int], None] = lambda _: None,
 ) -> Study:
@@ -115,6 +123,9 @@ def self_study(
 
     Parameters
     ----------
+    brief_first
+        Whether to go round the document twice, with a few questions a span in the first round: time that
+        runs out then leaves no part unasked. It costs the reading of every span once more.
     out_of_time
         Asked after every span; where it says yes, the study ends with what it has.
     progress
@@ -125,13 +136,23 @@ def self_study(
     worked_tokens, _ = model.chat.conversation(_WORKED, "")
     worked = model.prefill(worked_tokens) if spans else model.empty_prefix()
     written: dict[int, list[str]] = {}
-    for place in spread_out(len(spans)):
-        passage = document.text[spans[place].start : spans[place].end].strip()
-        written[place] = _study_span(model, worked, passage, place, shares[place], seed, work)
-        progress(shares[place])
-        if out_of_time() and len(_gather(written).questions) >= ENOUGH:
-            break
+    for turn, counts in enumerate(_rounds(shares) if brief_first else [shares]):
+        for place in spread_out(len(spans)):
+            if not counts[place]:
+                continue
+            passage = document.text[spans[place].start : spans[place].end].strip()
+            texts = _study_span(model, worked, passage, place, counts[place], seed + turn * 7919, work)
+            written[place] = written.get(place, []) + texts
+            progress(counts[place])
+            if out_of_time() and len(_gather(written).questions) >= ENOUGH:
+                return _gather(written)
     return _gather(written)
+
+
+def _rounds(shares: Sequence[int]) -> list[list[int]]:
+    """Split the spans' shares into a brief round and the rest."""
+    brief = [min(BRIEF, share) for share in shares]
+    return [brief, [share - few for share, few in zip(shares, brief, strict=True)]]
 
 
 def _study_span(

@@ -49,7 +49,8 @@ class KeyValuePrompt(SoftPrompt):
     Parameters
     ----------
     start
-        The warm start σ₀; its slot 0 is the sink.
+        The warm start σ₀; its slot 0 is the sink. Slots that a bias of −inf hides stay hidden: no gradient
+        reaches them.
     """
 
     form = "kv"
@@ -77,13 +78,13 @@ class KeyValuePrompt(SoftPrompt):
         return self._joined().to(model.device, model.dtype)
 
     def tensors(self, dtype: torch.dtype) -> dict[str, Tensor]:
-        """Give keys, values, positions and, where there is one, the bias."""
-        whole = self._joined()
-        named = {"keys": whole.keys.to(dtype), "values": whole.values.to(dtype)}
-        named["positions"] = whole.positions.to(torch.int32)
-        if whole.bias is not None:
-            named["bias"] = whole.bias
-        return {name: tensor.detach().cpu().contiguous() for name, tensor in named.items()}
+        """Give what an artifact stores; see `Prefix.packed`."""
+        packed = self._joined().packed()
+        packed = {
+            name: tensor.to(dtype) if name in ("keys", "values") else tensor
+            for name, tensor in packed.items()
+        }
+        return {name: tensor.detach().cpu().contiguous() for name, tensor in packed.items()}
 
     @property
     def next_position(self) -> int:

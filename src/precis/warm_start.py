@@ -1,75 +1,112 @@
 """σ₀: where training starts from, taken from the document's own keys and values.
 
-Where σ starts is worth more than how long it is trained. `attention` keeps, for every layer and KV
-head by itself, the keys that the self-study questions and answers attend to most (by squared
-attention); they keep their rotation, so the next token still stands after the whole document.
+Where σ starts is worth more than how long it is trained. `attention` keeps the slots that the self-study
+questions and answers need most, and as many of them in each layer and KV head as are worth it there;
+`attention-matching` then fits their values and biases to the whole document. Slots keep their rotation,
+so the next token still stands after the whole document.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
 import torch
 from torch import Tensor
 
+from precis.attention_matching import match_attention
 from precis.errors import SettingsError
+from precis.language_model import LanguageModel, Row
 from precis.prefix import Prefix
+from precis.selection import Selection, best_of_all, best_of_each_head, never_left_out
 from precis.soft_prompt import SINK
 
-WARM_STARTS = ("attention", "even", "first", "random")
+WARM_STARTS = ("attention-matching", "attention", "even", "first", "random")
+# Rows by whose gradients slots are scored, and how many go through the network together.
+SENSITIVITY_ROWS, ROWS_A_GRADIENT = 96, 8
 
 
-def chosen(name: str, importance: Tensor, slots: int) -> Tensor:
-    """Choose which of the document's slots σ₀ keeps; the sink is always the first.
+@dataclass(frozen=True)
+class Read:
+    """What the teacher read at a time, and what was asked of it.
+
+    Parameters
+    ----------
+    prefix
+        All that stood before the questions; its slot 0 is the sink.
+    own
+        `[slot]`, int64: the slots of it that σ₀ may keep.
+    importance
+        `[layer, kv_head, slot]`: the squared attention that each slot of `prefix` got from the questions
+        and answers.
+    rows
+        Those questions and answers.
+    """
+
+    prefix: Prefix
+    own: Tensor
+    importance: Tensor
+    rows: Sequence[Row]
+
+
+def key_value_start(
+    name: str,
+    model: LanguageModel,
+    reads: Sequence[Read],
+    slots: int,
+    *,
+    seed: int = 0,
+    bias: bool = True,
+    out_of_time: Callable[[], bool] = lambda: False,
+) -> Prefix:
+    """Make σ₀ in key-value form.
+
+    `first` is the published recipe for trained KV prefixes: the first tokens, and the next token right
+    after them. `random` draws keys and values with each head's mean and spread.
 
     Parameters
     ----------
     name
-        `attention`, `even` or `first`.
-    importance
-        `[layer, kv_head, document slot]`: the squared attention that each slot got.
+        One of `WARM_STARTS`.
+    reads
+        All that the teacher read; the first begins with the sink.
     slots
-        How many to keep.
-
-    Returns
-    -------
-    `[layer, kv_head, slots]`, in the document's order.
+        How many slots to keep a head; on average, where `bias` allows heads to differ.
+    seed
+        Decides what `random` draws.
+    bias
+        Whether slots may carry a bias. Without, all heads keep the same number of slots.
+    out_of_time
+        Asked between gradients; where it says yes, those taken so far must do.
 
     Raises
     ------
     SettingsError
         There is no warm start of that name.
     """
-    layers, kv_heads, candidates = importance.shape
-    if name == "attention":
-        wanted = importance.clone()
-        wanted[:, :, :SINK] = float("inf")
-        return wanted.topk(slots, dim=-1).indices.sort(dim=-1).values
-    if name == "even":
-        places = torch.linspace(0, candidates - 1, slots).round().long()
-    elif name == "first":
-        places = torch.arange(slots)
-    else:
-        raise SettingsError(f"There is no warm start '{name}'. Choose one of {', '.join(WARM_STARTS)}.")
-    return places.to(importance.device).expand(layers, kv_heads, -1)
-
-
-def key_value_start(name: str, document: Prefix, importance: Tensor, slots: int, seed: int) -> Prefix:
-    """Make σ₀ in key-value form.
-
-    `first` is the published recipe for trained KV prefixes: the first tokens, and the next token right
-    after them. `random` draws keys and values with each head's mean and spread.
-    """
+    document = _joined(reads)
     if name == "random":
         return _random(document, slots, seed)
-    start = document.select(chosen(name, importance, slots))
-    if name == "first":
-        return Prefix(start.keys, start.values, start.positions, int(start.positions.max()) + 1)
-    return start
+    if name not in ("attention", "attention-matching"):
+        start = document.select(_fixed_places(name, document.positions, slots))
+        if name == "first":
+            return replace(start, next_position=int(start.positions.max()) + 1)
+        return start
+    scores = torch.cat([_scores(model, read, out_of_time)[:, :, read.own] for read in reads], dim=2)
+    if bias:
+        selection = best_of_all(scores, slots, SINK)
+    else:
+        selection = best_of_each_head(never_left_out(scores, slice(SINK)), slots)
+    if name == "attention":
+        return selection.of(document)
+    return _matched(model, reads, document, selection, bias)
 
 
 def embedding_start(name: str, embeddings: Tensor, importance: Tensor, slots: int, seed: int) -> Tensor:
     """Make σ₀ in embedding form, `[slot, hidden]`, from the document's embeddings `[token, hidden]`.
 
-    For `attention`, tokens are chosen by their importance over all layers and heads.
+    For `attention` and `attention-matching`, tokens are chosen by their importance over all layers and
+    heads.
     """
     if name == "random":
         draw = torch.Generator().manual_seed(seed)
@@ -77,13 +114,125 @@ def embedding_start(name: str, embeddings: Tensor, importance: Tensor, slots: in
         start = embeddings.mean(0) + noise * embeddings.std(0)
         start[:SINK] = embeddings[:SINK]
         return start
-    overall = importance / importance.sum(-1, keepdim=True).clamp(min=1e-9)
-    return embeddings[chosen(name, overall.sum((0, 1), keepdim=True), slots)[0, 0]]
+    overall = (importance / importance.sum(-1, keepdim=True).clamp(min=1e-9)).sum((0, 1), keepdim=True)
+    if name in ("attention", "attention-matching"):
+        places = best_of_each_head(never_left_out(overall, slice(SINK)), slots).indices
+    else:
+        places = _fixed_places(name, overall, slots)
+    return embeddings[places[0, 0]]
+
+
+def sensitivity(
+    model: LanguageModel, document: Prefix, rows: Sequence[Row], out_of_time: Callable[[], bool]
+) -> Tensor:
+    """Score slots by how much the answers' probability depends on the attention that they draw.
+
+    That is the empirical Fisher information of each slot's bias at 0: the squared gradient of the
+    answers' negative log-likelihood, summed over batches of rows.
+
+    Returns
+    -------
+    `[layer, kv_head, slot]`, float32.
+    """
+    bias = torch.zeros_like(document.keys[..., 0], requires_grad=True)
+    information = torch.zeros(bias.shape, dtype=torch.float32, device=bias.device)
+    for start in range(0, min(len(rows), SENSITIVITY_ROWS), ROWS_A_GRADIENT):
+        if start and out_of_time():
+            break
+        batch = rows[start : start + ROWS_A_GRADIENT]
+        gold = torch.tensor([token for row in batch for token in row.answer], device=model.device)
+        logits = model.given(replace(document, bias=bias)).answer_logits(batch)
+        loss = torch.nn.functional.cross_entropy(logits, gold, reduction="sum")
+        (gradient,) = torch.autograd.grad(loss, bias)
+        information += gradient.float().square() / len(batch)
+    return information
+
+
+def _scores(model: LanguageModel, read: Read, out_of_time: Callable[[], bool]) -> Tensor:
+    """Weigh the attention that slots got by what hangs on it: either alone chooses worse."""
+    if not read.rows:
+        return read.importance
+    return read.importance * sensitivity(model, read.prefix, read.rows, out_of_time) * len(read.rows)
+
+
+def _joined(reads: Sequence[Read]) -> Prefix:
+    """Join the own slots of all that was read."""
+    whole: Prefix | None = None
+    for read in reads:
+        part = read.prefix.select(read.own.expand(*read.prefix.positions.shape[:2], -1))
+        end = part.next_position if whole is None else max(whole.next_position, part.next_position)
+        whole = part if whole is None else whole.followed_by(replace(part, next_position=end))
+    assert whole is not None
+    return whole
+
+
+def _matched(
+    model: LanguageModel, reads: Sequence[Read], document: Prefix, selection: Selection, bias: bool
+) -> Prefix:
+    """Fit the selected slots to what was read, each to the reading that it comes from."""
+    start = selection.of(document)
+    values, biases = start.values.clone(), start.values.new_zeros(start.positions.shape)
+    if start.bias is not None:
+        biases.copy_(start.bias)
+    shown = torch.ones_like(start.positions, dtype=torch.bool) if selection.shown is None else selection.shown
+    first = 0
+    for read in reads:
+        last = first + len(read.own)
+        here = shown & (selection.indices >= first) & (selection.indices < last)
+        if read.rows and bool(here.any()):
+            # the reading's own slots of every head, then padding
+            places = (~here).int().argsort(dim=-1, stable=True)[..., : int(here.sum(-1).max())]
+            local = read.own[(selection.indices.gather(2, places) - first).clamp(0, len(read.own) - 1)]
+            part = Selection(local, here.gather(2, places))
+            has_sink = first == 0
+            fitted = match_attention(
+                model, read.prefix, part if has_sink else _after_sink(part), read.rows, bias=bias
+            )
+            if not has_sink:
+                fitted = _without_sink(fitted)
+            _put(values, places, part.shown, fitted.values)
+            if fitted.bias is not None:
+                _put(biases, places, part.shown, fitted.bias)
+        first = last
+    return replace(start, values=values, bias=biases if bias else start.bias)
+
+
+def _after_sink(selection: Selection) -> Selection:
+    """Put the sink, which every row sees, before a selection that has none."""
+    sink = torch.arange(SINK, device=selection.indices.device).expand(*selection.indices.shape[:2], -1)
+    shown = None
+    if selection.shown is not None:
+        shown = torch.cat([torch.ones_like(sink, dtype=torch.bool), selection.shown], dim=-1)
+    return Selection(torch.cat([sink, selection.indices], dim=-1), shown)
+
+
+def _without_sink(prefix: Prefix) -> Prefix:
+    keep = torch.arange(SINK, prefix.slots, device=prefix.keys.device)
+    return prefix.select(keep.expand(*prefix.positions.shape[:2], -1))
+
+
+def _put(target: Tensor, places: Tensor, shown: Tensor | None, source: Tensor) -> None:
+    """Write `source` to some places `[layer, kv_head, slot]` of each head, where `shown`."""
+    assert shown is not None
+    layer, head, slot = shown.nonzero(as_tuple=True)
+    target[layer, head, places[layer, head, slot]] = source[layer, head, slot]
+
+
+def _fixed_places(name: str, candidates: Tensor, slots: int) -> Tensor:
+    """Give the same places of `candidates` `[layer, kv_head, slot]` for every head."""
+    layers, kv_heads, count = candidates.shape
+    if name == "even":
+        places = torch.linspace(0, count - 1, slots).round().long()
+    elif name == "first":
+        places = torch.arange(slots)
+    else:
+        raise SettingsError(f"There is no warm start '{name}'. Choose one of {', '.join(WARM_STARTS)}.")
+    return places.to(candidates.device).expand(layers, kv_heads, -1)
 
 
 def _random(document: Prefix, slots: int, seed: int) -> Prefix:
     draw = torch.Generator().manual_seed(seed)
-    start = document.select(chosen("even", document.positions, slots))
+    start = document.select(_fixed_places("even", document.positions, slots))
 
     def like(states: Tensor, kept: Tensor) -> Tensor:
         states = states.float()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from precis.errors import SettingsError
+from precis.rivals.attention_matching import AttentionMatching
 from precis.rivals.expected_attention import ExpectedAttention
 from precis.rivals.first_tokens import FirstTokens
 from precis.rivals.keydiff import KeyDiff
@@ -30,6 +31,7 @@ RIVALS: dict[str, Rival] = {
         KeyDiff(),
         ExpectedAttention(),
         KVzip(),
+        AttentionMatching(),
         Summary(),
         PromptTuning(),
         FirstTokens(),

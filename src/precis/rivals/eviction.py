@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from abc import abstractmethod
 
-import torch
 from torch import Tensor
 
 from precis.prefix import Prefix
@@ -31,11 +30,4 @@ class Eviction(Rival):
     def prefix(self, task: Task) -> Prefix:
         """Keep the best keys, in the document's order."""
         document, scores = self.scores(task, task.whole_reading())
-        return best_of_each_head(document, scores, task.slots)
-
-
-def never_evicted(scores: Tensor, places: slice) -> Tensor:
-    """Give some places the largest score there is."""
-    scores = scores.clone()
-    scores[..., places] = torch.inf
-    return scores
+        return best_of_each_head(scores, task.slots).of(document)

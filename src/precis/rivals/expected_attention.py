@@ -6,9 +6,10 @@ import torch
 from torch import Tensor
 
 from precis.prefix import Prefix
-from precis.rivals.eviction import Eviction, never_evicted
+from precis.rivals.eviction import Eviction
 from precis.rivals.rival import Task
 from precis.rivals.rotation import Rotation
+from precis.selection import never_left_out
 
 SINKS = 4
 FUTURE = 512
@@ -47,7 +48,7 @@ class ExpectedAttention(Eviction):
                 for layer in range(model.layers)
             ]
         )
-        return document, never_evicted(scores, slice(0, SINKS))
+        return document, never_left_out(scores, slice(0, SINKS))
 
 
 def rotated_statistics(states: Tensor, rotation: Tensor) -> tuple[Tensor, Tensor]:

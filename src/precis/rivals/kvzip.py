@@ -41,7 +41,7 @@ class KVzip(Rival):
     def prefix(self, task: Task) -> Prefix:
         """Keep the best keys of all heads together."""
         document = task.model.prefill(task.whole_reading())
-        return best_of_all(document, _repetition_scores(task, document), task.slots, SINKS)
+        return best_of_all(_repetition_scores(task, document), task.slots, SINKS).of(document)
 
 
 def _repetition_scores(task: Task, document: Prefix) -> Tensor:

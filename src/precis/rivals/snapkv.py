@@ -7,8 +7,9 @@ from torch import Tensor
 
 from precis.observation import Queries, attention_weights
 from precis.prefix import Prefix
-from precis.rivals.eviction import Eviction, never_evicted
+from precis.rivals.eviction import Eviction
 from precis.rivals.rival import Task
+from precis.selection import never_left_out
 
 WINDOW = 32
 KERNEL = 5
@@ -47,7 +48,7 @@ class SnapKV(Eviction):
         )
         smooth = pooled(attention[..., :-window])
         scores = torch.cat([smooth, attention[..., -window:]], dim=-1)
-        return document, never_evicted(scores, slice(-window, None))
+        return document, never_left_out(scores, slice(-window, None))
 
 
 def pooled(attention: Tensor) -> Tensor:

@@ -6,8 +6,9 @@ import torch
 from torch import Tensor
 
 from precis.prefix import Prefix
-from precis.rivals.eviction import Eviction, never_evicted
+from precis.rivals.eviction import Eviction
 from precis.rivals.rival import Task
+from precis.selection import never_left_out
 
 SINKS = 4
 
@@ -27,5 +28,5 @@ class Streaming(Eviction):
         """Score keys by how late they stand, the sinks above all."""
         document = task.model.prefill(tokens)
         place = torch.arange(len(tokens), dtype=torch.float32, device=task.model.device)
-        scores = never_evicted(place.expand(document.positions.shape), slice(0, SINKS))
+        scores = never_left_out(place.expand(document.positions.shape), slice(0, SINKS))
         return document, scores
