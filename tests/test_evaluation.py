@@ -11,7 +11,7 @@ from rich.console import Console
 from precis.display import show_answers, show_report
 from precis.document import Document
 from precis.errors import SettingsError, WindowError
-from precis.evaluation import Asked, MethodAnswer, bootstrap_recovery, compare, evaluate
+from precis.evaluation import Asked, Examination, MethodAnswer, bootstrap_recovery, evaluate
 from precis.questions_file import UserQuestion
 from precis.rivals import RIVALS, names_in, same_for_all
 from precis.rivals.truncate import Truncate
@@ -169,7 +169,7 @@ def test_a_prefix_that_leaves_no_room_fails_on_the_question_alone(model, documen
     def groups(texts):
         return [(crowded, [0]), (roomy, [1])]
 
-    asked = compare(model, document, QUESTIONS[:2], {"mixed": groups})
+    asked = Examination(model, document, QUESTIONS[:2]).compare({"mixed": groups})
     assert [("mixed" in record.methods) for record in asked] == [False, True]
     assert all({"none", "full"} <= set(record.methods) for record in asked)
 
@@ -183,7 +183,7 @@ def test_chunks_change_nothing_and_a_method_gets_its_own_questions(model, docume
     def backwards(texts):
         return [(whole, [number]) for number in reversed(range(len(texts)))]
 
-    asked = compare(model, document, QUESTIONS[:2], {"backwards": backwards})
+    asked = Examination(model, document, QUESTIONS[:2]).compare({"backwards": backwards})
     for record, question in zip(asked, QUESTIONS, strict=False):
         assert record.question == question.text
         full, again = record.methods["full"], record.methods["backwards"]
@@ -196,7 +196,8 @@ def test_chunks_change_nothing_and_a_method_gets_its_own_questions(model, docume
 def test_without_answers_the_measures_are_the_same(model, document):
     prepared = {"some": same_for_all(model.prefill([5, 6, 7]))}
     with_answers, without = (
-        compare(model, document, QUESTIONS[:2], prepared, answers=answers) for answers in (True, False)
+        Examination(model, document, QUESTIONS[:2]).compare(prepared, answers=answers)
+        for answers in (True, False)
     )
     for one, other in zip(with_answers, without, strict=True):
         assert other.methods["some"].text is None
@@ -207,7 +208,8 @@ def test_without_answers_the_measures_are_the_same(model, document):
 
 def test_a_place_is_where_the_passage_stands(model):
     text = "The lamp is red.\n\n" + "the harbour is calm and wide. " * 8 + "\n\nKestrels nest in April."
-    asked = compare(model, Document.from_text(text), [UserQuestion("Where do kestrels nest?")], {})
+    questions = [UserQuestion("Where do kestrels nest?")]
+    asked = Examination(model, Document.from_text(text), questions).compare({})
     assert text[asked[0].place :].lstrip().startswith("Kestrels nest")
 
 
@@ -252,3 +254,11 @@ def test_unknown_methods_are_refused_with_the_list(model, document):
     assert names_in("truncate, snapkv,") == ["truncate", "snapkv"]
     assert names_in("all") == list(RIVALS)
     assert names_in("") == []
+
+
+def test_an_examination_can_be_taken_again_and_again(model):
+    document = Document.from_text("The lamp is red. " * 8)
+    examination = Examination(model, document, QUESTIONS)
+    prepared = {"some": same_for_all(model.prefill([5, 6, 7]))}
+    first, second = (examination.compare(prepared, answers=False) for _ in range(2))
+    assert first == second

@@ -10,7 +10,7 @@ import torch
 from precis.compilation import Settings
 from precis.document import Document
 from precis.errors import WindowError
-from precis.evaluation import bootstrap_recovery, compare
+from precis.evaluation import Examination, bootstrap_recovery
 from precis.gold import Teacher, teach
 from precis.language_model import Row
 from precis.model_source import load_model
@@ -373,7 +373,9 @@ def recoveries(model, document, questions, slots, names, work):
     settings = Settings(slots=slots, schedule=Schedule(epochs=20, rows=12, learning_rate=5e-2, patience=99))
     task = Task(model, document, slots, settings, work, Progress())
     prepared = {name: RIVALS[name].prepare(task) for name in names}
-    asked = compare(model, document, [UserQuestion(text) for text in questions], prepared, answers=False)
+    asked = Examination(model, document, [UserQuestion(text) for text in questions]).compare(
+        prepared, answers=False
+    )
     return {name: bootstrap_recovery(asked, name)[0] for name in names}
 
 

@@ -209,7 +209,8 @@ def evaluate(
     """
     check_names(methods)
     progress = progress or Progress()
-    teacher = Teacher(model, document)
+    examination = Examination(model, document, questions)
+    teacher = examination.teacher
     if not teacher.reads_whole:
         progress.note(
             f"The document ({teacher.tokens:,} tokens) is longer than the model's window: 'full' reads "
@@ -222,7 +223,7 @@ def evaluate(
     prepared |= rivals
     found = artifact.calibration
     calibrations = {} if found is None else {"precis": found}
-    asked = _compare(teacher, questions, prepared, calibrations, answers=True, progress=progress)
+    asked = examination.compare(prepared, calibrations=calibrations, progress=progress)
     costs = _costs(teacher, prepared, [record.question for record in asked if record.methods])
     names = ["none", "full", "precis", *dict.fromkeys(methods)]
     scores = {name: _scores(asked, name, costs.get(name, _Cost()), reasons.get(name)) for name in names}
@@ -238,17 +239,8 @@ def evaluate(
     )
 
 
-def compare(
-    model: LanguageModel,
-    document: Document,
-    questions: Sequence[UserQuestion],
-    prepared: Mapping[str, Prepared],
-    *,
-    answers: bool = True,
-    calibrations: Mapping[str, Calibration] | None = None,
-    progress: Progress | None = None,
-) -> list[Asked]:
-    """Ask the same questions of the model with no document, with all of it, and with other methods.
+class Examination:
+    """Questions on a document with its full-document answers ŷ, which any number of methods can take.
 
     Parameters
     ----------
@@ -256,24 +248,75 @@ def compare(
         Who is asked about what.
     questions
         What to ask.
-    prepared
-        The methods beside `none` and `full`, by name.
-    answers
-        Whether every method answers for itself, too; else it is measured on the full-document answers
-        alone, which takes less than half of the time.
-    calibrations
-        By name of the method, what gives its answers their confidence.
-    progress
-        Hears of one stage.
-
-    Returns
-    -------
-    One record a question, in their order.
     """
-    teacher = Teacher(model, document)
-    return _compare(
-        teacher, questions, prepared, calibrations or {}, answers=answers, progress=progress or Progress()
-    )
+
+    def __init__(self, model: LanguageModel, document: Document, questions: Sequence[UserQuestion]) -> None:
+        self.teacher = Teacher(model, document)
+        self.questions = questions
+        # questions on the same part of a long document stand together: each part is read once or twice
+        fitting = _fitting(model, questions)
+        assigned = self.teacher.assign([Question(questions[number].text) for number in fitting])
+        self.order = [fitting[member] for members in assigned.values() for member in members]
+        passages = Passages(document.text, model.chat)
+        self.places = passages.best_starts([each.text for each in questions])
+        self._golds: dict[int, list[int]] = {}
+
+    def compare(
+        self,
+        prepared: Mapping[str, Prepared],
+        *,
+        answers: bool = True,
+        calibrations: Mapping[str, Calibration] | None = None,
+        progress: Progress | None = None,
+    ) -> list[Asked]:
+        """Ask everything of the model with no document, with all of it, and with other methods.
+
+        A few dozen questions at a time go through all methods.
+
+        Parameters
+        ----------
+        prepared
+            The methods beside `none` and `full`, by name.
+        answers
+            Whether every method answers for itself, too; else it is measured on the full-document answers
+            alone, which takes less than half of the time.
+        calibrations
+            By name of the method, what gives its answers their confidence.
+        progress
+            Hears of one stage.
+
+        Returns
+        -------
+        One record a question, in their order.
+        """
+        progress = progress or Progress()
+        methods = _with_baselines(self.teacher, prepared)
+        progress.stage("evaluating", len(self.order))
+        found: dict[int, tuple[int, dict[str, MethodAnswer]]] = {}
+        for start in range(0, len(self.order), QUESTIONS_AT_ONCE):
+            numbers = self.order[start : start + QUESTIONS_AT_ONCE]
+            exam = self._exam(numbers, methods["full"])
+            results = {
+                name: exam.results(name, method, answers, (calibrations or {}).get(name))
+                for name, method in methods.items()
+            }
+            for member, number in enumerate(numbers):
+                by_name = {name: given[member] for name, given in results.items() if member in given}
+                found[number] = len(exam.golds[member]), by_name
+            progress.advance(len(numbers))
+        return [
+            Asked(question.text, list(question.answers), found[number][0], place, found[number][1])
+            if number in found
+            else Asked(question.text, list(question.answers), 0, place, {})
+            for number, (question, place) in enumerate(zip(self.questions, self.places, strict=True))
+        ]
+
+    def _exam(self, numbers: Sequence[int], full: Prepared) -> _Exam:
+        """Set some questions; what the full document answers to them is asked once."""
+        known = {m: self._golds[number] for m, number in enumerate(numbers) if number in self._golds}
+        exam = _Exam(self.teacher.model, [self.questions[number].text for number in numbers], full, known)
+        self._golds |= {number: exam.golds[member] for member, number in enumerate(numbers)}
+        return exam
 
 
 def reliability_of(asked: Sequence[Asked], method: str) -> Reliability | None:
@@ -360,44 +403,6 @@ def _with_baselines(teacher: Teacher, prepared: Mapping[str, Prepared]) -> dict[
     return {"none": same_for_all(nothing), "full": full, **prepared}
 
 
-def _compare(
-    teacher: Teacher,
-    questions: Sequence[UserQuestion],
-    prepared: Mapping[str, Prepared],
-    calibrations: Mapping[str, Calibration],
-    *,
-    answers: bool,
-    progress: Progress,
-) -> list[Asked]:
-    """Go through the questions, a few dozen at a time, and for those through all methods."""
-    model = teacher.model
-    methods = _with_baselines(teacher, prepared)
-    fitting = _fitting(model, questions)
-    # questions on the same part of a long document stand together, so that each part is read once or twice
-    assigned = teacher.assign([Question(questions[number].text) for number in fitting])
-    order = [fitting[member] for members in assigned.values() for member in members]
-    progress.stage("evaluating", len(order))
-    found: dict[int, tuple[int, dict[str, MethodAnswer]]] = {}
-    for start in range(0, len(order), QUESTIONS_AT_ONCE):
-        numbers = order[start : start + QUESTIONS_AT_ONCE]
-        exam = _Exam(model, [questions[number].text for number in numbers], methods["full"])
-        results = {
-            name: exam.results(name, method, answers, calibrations.get(name))
-            for name, method in methods.items()
-        }
-        for member, number in enumerate(numbers):
-            by_name = {name: given[member] for name, given in results.items() if member in given}
-            found[number] = len(exam.golds[member]), by_name
-        progress.advance(len(numbers))
-    places = Passages(teacher.document.text, model.chat).best_starts([each.text for each in questions])
-    return [
-        Asked(question.text, list(question.answers), found[number][0], place, found[number][1])
-        if number in found
-        else Asked(question.text, list(question.answers), 0, place, {})
-        for number, (question, place) in enumerate(zip(questions, places, strict=True))
-    ]
-
-
 def _fitting(model: LanguageModel, questions: Sequence[UserQuestion]) -> list[int]:
     """Give the numbers of the questions that fit the window beside the document, or a part of it."""
     room = min(ROOM, model.window // 4) - LONGEST_ANSWER
@@ -413,20 +418,25 @@ class _Exam:
         Who is asked what.
     full
         The method that reads the full document.
+    golds
+        Its answers, as far as they are known, by number.
     """
 
-    def __init__(self, model: LanguageModel, texts: Sequence[str], full: Prepared) -> None:
+    def __init__(
+        self, model: LanguageModel, texts: Sequence[str], full: Prepared, golds: dict[int, list[int]]
+    ) -> None:
         self.model = model
         self.texts = texts
         self.prompts = [model.chat.asking(text) for text in texts]
-        self.golds: dict[int, list[int]] = {}
+        self.golds = dict(golds)
         self._teacher: dict[int, Tensor] = {}
         for prefix, members in full(texts):
             given = model.given(prefix)
+            unknown = [member for member in members if member not in self.golds]
             generations = given.generate(
-                [self.prompts[member] for member in members], max_tokens=LONGEST_ANSWER
+                [self.prompts[member] for member in unknown], max_tokens=LONGEST_ANSWER
             )
-            self.golds |= {n: each.tokens for n, each in zip(members, generations, strict=True)}
+            self.golds |= {n: each.tokens for n, each in zip(unknown, generations, strict=True)}
             rows = [Row(self.prompts[member], self.golds[member]) for member in members]
             self._teacher |= zip(members, given.score(rows), strict=True)
 
