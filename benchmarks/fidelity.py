@@ -69,7 +69,12 @@ class Precis(Rival):
         """Compile the document."""
         settings = replace(task.settings, slots=task.slots)
         artifact = compile(
-            task.document, model=task.model, settings=settings, work=task.work, progress=task.progress
+            task.document,
+            model=task.model,
+            settings=settings,
+            work=task.work,
+            calibrate=False,
+            progress=task.progress,
         )
         return artifact.prefix(task.model)
 

@@ -7,7 +7,7 @@ import torch
 
 from precis.errors import SettingsError
 from precis.language_model import Row
-from precis.warm_start import WARM_STARTS, Read, embedding_start, key_value_start, sensitivity
+from precis.warm_start import WARM_STARTS, Read, embedding_start, key_value_start, sensitivity, slot_scores
 
 DOCUMENT = list(range(3, 43))
 ROWS = [Row([50 + n, 60, 70 + n], [80, 81 + n, 82]) for n in range(12)]
@@ -27,7 +27,11 @@ def read(tiny_model):
 
 
 def start_of(name, model, read, slots, **options):
-    return key_value_start(name, model, [read], slots, **options)
+    return start_of_all(name, model, [read], slots, **options)
+
+
+def start_of_all(name, model, reads, slots, **options):
+    return key_value_start(name, model, reads, slot_scores(model, reads), slots, **options)
 
 
 @pytest.mark.parametrize("bias", [True, False])
@@ -118,7 +122,7 @@ def test_slots_of_several_readings_come_from_each_and_end_where_the_longest_does
     longer = list(range(3, 33))
     first = read_of(tiny_model, longer, own=torch.arange(0, 28))
     second = read_of(tiny_model, [3, 4, *range(100, 126)], own=torch.arange(2, 28), seed=2)
-    start = key_value_start(name, tiny_model, [first, second], 10, bias=bias)
+    start = start_of_all(name, tiny_model, [first, second], 10, bias=bias)
     assert start.slots_a_head == 10
     assert start.next_position == len(longer)
     key_rows = {tuple(key.tolist()) for key in start.keys.flatten(0, 2)}
@@ -137,7 +141,7 @@ def test_slots_of_several_readings_come_from_each_and_end_where_the_longest_does
 
 def test_a_reading_of_which_nothing_was_asked_is_allowed(tiny_model, read):
     silent = read_of(tiny_model, list(range(100, 120)), own=torch.arange(1, 20), rows=[])
-    start = key_value_start("attention-matching", tiny_model, [read, silent], 6)
+    start = start_of_all("attention-matching", tiny_model, [read, silent], 6)
     assert start.slots_a_head == 6
 
 

@@ -111,7 +111,7 @@ def compile_command(
             help="What to optimise: nll makes the full-document answers probable, kl matches the whole "
             "next-token distribution, mix is half of each."
         ),
-    ] = "nll",
+    ] = "mix",
     questions: Annotated[
         Path | None,
         typer.Option(

@@ -25,11 +25,18 @@ from precis.progress import Progress
 from precis.questions import Question
 from precis.soft_prompt import SINK, EmbeddingPrompt, KeyValuePrompt, SoftPrompt
 from precis.training import Clock, HeldOut, Schedule, Trainer
-from precis.warm_start import WARM_STARTS, Read, embedding_start, key_value_start
+from precis.warm_start import (
+    SCORING_WARM_STARTS,
+    WARM_STARTS,
+    Read,
+    embedding_start,
+    key_value_start,
+    slot_scores,
+)
 from precis.work_folder import WorkFolder, key_of
 
 DEFAULT_RATIO = 20.0
-DEFAULT_OBJECTIVE = "nll"
+DEFAULT_OBJECTIVE = "mix"
 # Of the time that --minutes gives, the share that is left for calibrating confidence after training.
 CALIBRATING = 0.05
 # Of the rest: by when asking, and by when teaching must end.
@@ -139,6 +146,7 @@ def compile(
     settings: Settings | None = None,
     work: Path | None = None,
     teacher: Teacher | None = None,
+    calibrate: bool = True,
     progress: Progress | None = None,
 ) -> Artifact:
     """Compile a document into an artifact that answers in its place.
@@ -160,6 +168,9 @@ def compile(
     teacher
         What answers the questions: the same model and document. None: one that reads as much of the
         document at a time as the model's window allows.
+    calibrate
+        Whether σ's answers shall come with a confidence; else the time that it takes to let σ answer the
+        held-out questions is saved.
     progress
         Hears of every stage.
 
@@ -178,7 +189,7 @@ def compile(
     progress = progress or Progress()
     model = model or load_model()
     teacher = teacher or Teacher(model, document)
-    return _Compilation(teacher, questions, settings, work, progress).run()
+    return _Compilation(teacher, questions, settings, work, progress).run(calibrate)
 
 
 class _Compilation:
@@ -205,7 +216,7 @@ class _Compilation:
         identity = key_of(model.digest, model.tokenizer_digest, str(model.dtype), document.sha256, prompt)
         self.work = WorkFolder((work or cache_folder() / "work") / identity)
 
-    def run(self) -> Artifact:
+    def run(self, calibrate: bool) -> Artifact:
         """Go through the stages."""
         if not self.teacher.fits_window:
             self.progress.note(
@@ -232,8 +243,8 @@ class _Compilation:
         if trainer.run(self.progress):
             self.progress.note("Interrupted: sealing the best σ so far.")
         data = self._data(study, taught, held_out)
-        calibration = self._calibrate(soft_prompt, held_out.golds)
-        if calibration is None:
+        calibration = self._calibrate(soft_prompt, held_out.golds) if calibrate else None
+        if calibrate and calibration is None:
             self.progress.note(
                 "Confidence was not calibrated, for lack of time: answers will come without it, and "
                 "'precis ask --fallback' will not work. Compile with more --minutes to have both."
@@ -322,28 +333,37 @@ class _Compilation:
         """Make σ₀ in key-value form, or find the one that an earlier run made and trained from."""
         settings = self.settings
         answers = [(gold.asking, gold.tokens) for gold in taught.golds]
-        key = key_of(
-            settings.warm_start, settings.bias, self.slots, settings.seed, answers, self._taught_by()
-        )
-        kept = self.work.read_tensors(f"start-{key}")
+        data = key_of(answers, self._taught_by())
+        name = f"start-{key_of(settings.warm_start, settings.bias, self.slots, settings.seed, data)}"
+        kept = self.work.read_tensors(name)
         if kept is not None:
-            tensors, next_position = kept
-            return Prefix(**tensors, next_position=next_position).to(self.model.device, self.model.dtype)
+            start = Prefix.unpacked(*kept)
+            return start.to(self.model.device, self.model.dtype)
+        reads = self._reads(taught)
+        scores = self._slot_scores(reads, f"scores-{data}")
         start = key_value_start(
             settings.warm_start,
             self.model,
-            self._reads(taught),
+            reads,
+            scores,
             self.slots,
             seed=settings.seed,
             bias=settings.bias,
-            out_of_time=lambda: self._past(WARM_START_ENDS),
         )
-        tensors = {"keys": start.keys, "values": start.values, "positions": start.positions}
-        if start.bias is not None:
-            tensors["bias"] = start.bias
-        tensors = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
-        self.work.write_tensors(f"start-{key}", tensors, start.next_position)
+        packed = {name: tensor.cpu().contiguous() for name, tensor in start.packed().items()}
+        self.work.write_tensors(name, packed, start.next_position)
         return start
+
+    def _slot_scores(self, reads: Sequence[Read], name: str) -> Tensor:
+        """Score the document's slots; they are the same for every number of slots."""
+        if self.settings.warm_start not in SCORING_WARM_STARTS:
+            return torch.empty(0)
+        kept = self.work.read_tensors(name)
+        if kept is not None:
+            return kept[0]["scores"].to(self.model.device)
+        scores = slot_scores(self.model, reads, lambda: self._past(WARM_START_ENDS))
+        self.work.write_tensors(name, {"scores": scores.cpu().contiguous()})
+        return scores
 
     def _reads(self, taught: Taught) -> list[Read]:
         """Gather what the teacher read, with what was asked of each reading."""
@@ -463,6 +483,7 @@ class _Compilation:
             data=data,
             training={
                 "epochs": schedule.epochs,
+                "fewest_steps": schedule.fewest_steps,
                 "rows": schedule.rows,
                 "learning_rate": schedule.learning_rate,
                 "steps": state.step,

@@ -32,7 +32,9 @@ class Schedule:
     Parameters
     ----------
     epochs
-        Passes over the questions.
+        Passes over the questions; 0: no training.
+    fewest_steps
+        Steps that are taken all the same where there are few questions.
     rows
         Questions a step.
     learning_rate
@@ -43,9 +45,10 @@ class Schedule:
         Evaluations without a better held-out loss after which training ends.
     """
 
-    epochs: int = 3
-    rows: int = 16
-    learning_rate: float = 1e-2
+    epochs: int = 1
+    fewest_steps: int = 48
+    rows: int = 4
+    learning_rate: float = 7e-3
     warm_up: float = 0.05
     clip: float = 1.0
     patience: int = 6
@@ -169,7 +172,8 @@ class Trainer:
         self.optimiser = torch.optim.Adam(self.parameters.values(), lr=schedule.learning_rate)
         self.state = State()
         self.steps_an_epoch = math.ceil(len(golds) / schedule.rows)
-        self.steps = self.steps_an_epoch * schedule.epochs
+        wanted = self.steps_an_epoch * schedule.epochs
+        self.steps = max(wanted, schedule.fewest_steps) if schedule.epochs else 0
         self._saved = time.monotonic()
         self._began = clock.spent
 

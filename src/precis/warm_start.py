@@ -21,7 +21,8 @@ from precis.prefix import Prefix
 from precis.selection import Selection, best_of_all, best_of_each_head, never_left_out
 from precis.soft_prompt import SINK
 
-WARM_STARTS = ("attention-matching", "attention", "even", "first", "random")
+SCORING_WARM_STARTS = ("attention-matching", "attention")
+WARM_STARTS = (*SCORING_WARM_STARTS, "even", "first", "random")
 # Rows by whose gradients slots are scored, and how many go through the network together.
 SENSITIVITY_ROWS, ROWS_A_GRADIENT = 96, 8
 
@@ -53,11 +54,11 @@ def key_value_start(
     name: str,
     model: LanguageModel,
     reads: Sequence[Read],
+    scores: Tensor,
     slots: int,
     *,
     seed: int = 0,
     bias: bool = True,
-    out_of_time: Callable[[], bool] = lambda: False,
 ) -> Prefix:
     """Make σ₀ in key-value form.
 
@@ -70,14 +71,14 @@ def key_value_start(
         One of `WARM_STARTS`.
     reads
         All that the teacher read; the first begins with the sink.
+    scores
+        From `slot_scores`; what `attention` and `attention-matching` choose by.
     slots
         How many slots to keep a head; on average, where `bias` allows heads to differ.
     seed
         Decides what `random` draws.
     bias
         Whether slots may carry a bias. Without, all heads keep the same number of slots.
-    out_of_time
-        Asked between gradients; where it says yes, those taken so far must do.
 
     Raises
     ------
@@ -87,12 +88,11 @@ def key_value_start(
     document = _joined(reads)
     if name == "random":
         return _random(document, slots, seed)
-    if name not in ("attention", "attention-matching"):
+    if name not in SCORING_WARM_STARTS:
         start = document.select(_fixed_places(name, document.positions, slots))
         if name == "first":
             return replace(start, next_position=int(start.positions.max()) + 1)
         return start
-    scores = torch.cat([_scores(model, read, out_of_time)[:, :, read.own] for read in reads], dim=2)
     if bias:
         selection = best_of_all(scores, slots, SINK)
     else:
@@ -115,11 +115,35 @@ def embedding_start(name: str, embeddings: Tensor, importance: Tensor, slots: in
         start[:SINK] = embeddings[:SINK]
         return start
     overall = (importance / importance.sum(-1, keepdim=True).clamp(min=1e-9)).sum((0, 1), keepdim=True)
-    if name in ("attention", "attention-matching"):
+    if name in SCORING_WARM_STARTS:
         places = best_of_each_head(never_left_out(overall, slice(SINK)), slots).indices
     else:
         places = _fixed_places(name, overall, slots)
     return embeddings[places[0, 0]]
+
+
+def slot_scores(
+    model: LanguageModel, reads: Sequence[Read], out_of_time: Callable[[], bool] = lambda: False
+) -> Tensor:
+    """Score slots by the attention that they got times what hangs on it: either alone chooses worse.
+
+    Parameters
+    ----------
+    out_of_time
+        Asked between gradients; where it says yes, those taken so far must do.
+
+    Returns
+    -------
+    `[layer, kv_head, slot]`, for the own slots of all that was read, comparable between heads.
+    """
+    scores = []
+    for read in reads:
+        score = read.importance[:, :, read.own]
+        if read.rows:
+            needed = sensitivity(model, read.prefix, read.rows, out_of_time)[:, :, read.own]
+            score = score * needed * len(read.rows)
+        scores.append(score)
+    return torch.cat(scores, dim=2)
 
 
 def sensitivity(
@@ -146,13 +170,6 @@ def sensitivity(
         (gradient,) = torch.autograd.grad(loss, bias)
         information += gradient.float().square() / len(batch)
     return information
-
-
-def _scores(model: LanguageModel, read: Read, out_of_time: Callable[[], bool]) -> Tensor:
-    """Weigh the attention that slots got by what hangs on it: either alone chooses worse."""
-    if not read.rows:
-        return read.importance
-    return read.importance * sensitivity(model, read.prefix, read.rows, out_of_time) * len(read.rows)
 
 
 def _joined(reads: Sequence[Read]) -> Prefix:

@@ -35,6 +35,11 @@ class AttentionMatching(Rival):
             schedule=Schedule(epochs=0),
         )
         artifact = compile(
-            task.document, model=task.model, settings=settings, work=task.work, progress=task.progress
+            task.document,
+            model=task.model,
+            settings=settings,
+            work=task.work,
+            calibrate=False,
+            progress=task.progress,
         )
         return artifact.prefix(task.model)

@@ -48,6 +48,7 @@ class FirstTokens(Rival):
             settings=settings,
             work=task.work,
             teacher=Teacher(task.model, task.document, reading_tokens=chunk, top_k=TOP_K),
+            calibrate=False,
             progress=task.progress,
         )
         return artifact.prefix(task.model)

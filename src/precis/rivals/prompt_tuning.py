@@ -26,6 +26,11 @@ class PromptTuning(Rival):
         """Compile σ in its embedding form."""
         settings = replace(task.settings, form=EmbeddingPrompt.form, warm_start="attention", slots=task.slots)
         artifact = compile(
-            task.document, model=task.model, settings=settings, work=task.work, progress=task.progress
+            task.document,
+            model=task.model,
+            settings=settings,
+            work=task.work,
+            calibrate=False,
+            progress=task.progress,
         )
         return artifact.prefix(task.model)
