@@ -32,6 +32,8 @@ TIMED_QUESTIONS = 5
 TIMED_TOKENS = 16
 # Questions whose full-document distributions are held at a time: each takes megabytes.
 QUESTIONS_AT_ONCE = 48
+# Up to so many questions, they are kept for the methods that come later.
+MOST_KEPT = 96
 
 
 @dataclass(frozen=True)
@@ -260,6 +262,7 @@ class Examination:
         passages = Passages(document.text, model.chat)
         self.places = passages.best_starts([each.text for each in questions])
         self._golds: dict[int, list[int]] = {}
+        self._kept: dict[int, _Exam] = {}
 
     def compare(
         self,
@@ -313,9 +316,13 @@ class Examination:
 
     def _exam(self, numbers: Sequence[int], full: Prepared) -> _Exam:
         """Set some questions; what the full document answers to them is asked once."""
+        if numbers[0] in self._kept:
+            return self._kept[numbers[0]]
         known = {m: self._golds[number] for m, number in enumerate(numbers) if number in self._golds}
         exam = _Exam(self.teacher.model, [self.questions[number].text for number in numbers], full, known)
         self._golds |= {number: exam.golds[member] for member, number in enumerate(numbers)}
+        if len(self.order) <= MOST_KEPT:
+            self._kept[numbers[0]] = exam
         return exam
 
 
@@ -430,6 +437,7 @@ class _Exam:
         self.prompts = [model.chat.asking(text) for text in texts]
         self.golds = dict(golds)
         self._teacher: dict[int, Tensor] = {}
+        self._without: dict[bool, dict[int, MethodAnswer]] = {}
         for prefix, members in full(texts):
             given = model.given(prefix)
             unknown = [member for member in members if member not in self.golds]
@@ -447,6 +455,16 @@ class _Exam:
         if name == "full":
             texts = {number: self.model.chat.decode(gold) for number, gold in self.golds.items()}
             return {n: self._measured(n, scores, texts[n]) for n, scores in self._teacher.items()}
+        if name == "none":
+            if answers not in self._without:
+                self._without[answers] = self._asked(method, answers, None)
+            return self._without[answers]
+        return self._asked(method, answers, calibration)
+
+    def _asked(
+        self, method: Prepared, answers: bool, calibration: Calibration | None
+    ) -> dict[int, MethodAnswer]:
+        """Ask a method everything."""
         results: dict[int, MethodAnswer] = {}
         for prefix, members in method(self.texts):
             given = self.model.given(prefix)
