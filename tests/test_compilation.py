@@ -88,6 +88,36 @@ def test_attention_chooses_a_better_start_than_chance(model):
     assert recoveries[0] > max(recoveries[1:]) + 0.1
 
 
+def test_heads_of_different_lengths_recover_more_than_heads_alike(model):
+    """Without training, at the same number of stored slots; and the file says who holds how many."""
+    untrained = {**THOROUGH.__dict__, "ratio": 8, "schedule": Schedule(epochs=0)}
+    reports, counts = [], []
+    for bias in (True, False):
+        settings = Settings(**{**untrained, "bias": bias})
+        artifact = compile(DOCUMENT, model=model, questions=TRAINED, settings=settings)
+        reports.append(evaluate(artifact, DOCUMENT, HELD_OUT, model=model))
+        counts.append(artifact.tensors["counts"])
+    assert counts[0].sum() == counts[1].sum()
+    assert counts[0].min() < counts[1].min() == counts[1].max() < counts[0].max()
+    assert reports[0].recovery > reports[1].recovery + 0.05
+
+
+def test_no_minutes_give_a_soft_prompt_without_training(model):
+    settings = Settings(ratio=5, self_study=0, minutes=0)
+    artifact = compile(DOCUMENT, model=model, questions=TRAINED, settings=settings)
+    assert artifact.manifest.training["steps"] == 0
+    assert artifact.manifest.data["questions"] + artifact.manifest.data["held_out"] == len(TRAINED)
+    random = compile(
+        DOCUMENT,
+        model=model,
+        questions=TRAINED,
+        settings=Settings(ratio=5, self_study=0, minutes=0, warm_start="random"),
+    )
+    found, control = (evaluate(one, DOCUMENT, HELD_OUT, model=model).recovery for one in (artifact, random))
+    assert found > 0.5
+    assert control < 0.2
+
+
 def test_where_the_soft_prompt_is_the_documents_own_prefix_the_objective_is_zero(model, tmp_path):
     teacher = Teacher(model, DOCUMENT)
     whole = teacher.prefix(0)

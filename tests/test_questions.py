@@ -1,0 +1,60 @@
+"""Self-study: no part of the document is left unasked."""
+
+import pytest
+
+from precis import questions
+from precis.document import Document
+from precis.questions import BRIEF, brief_count, self_study
+from precis.spans import spans_of
+from precis.work_folder import WorkFolder
+from tests.conftest import make_model
+
+DOCUMENT = Document.from_text("\n\n".join(f"The harbour closes at {hour}. " * 40 for hour in range(5)))
+
+
+@pytest.fixture(scope="module")
+def model():
+    return make_model(max_position_embeddings=2048)
+
+
+@pytest.fixture
+def written(monkeypatch):
+    """What is written for each span, in turn, without a model's time."""
+    log = []
+
+    def write(_, worked, passage, place, count, seed, work):
+        log.append((place, count, seed))
+        return [f"What is number {n} of {place} by seed {seed}?" for n in range(count)]
+
+    monkeypatch.setattr(questions, "_study_span", write)
+    return log
+
+
+def test_where_time_is_short_every_span_gets_a_few_questions_first(model, tmp_path, written):
+    spans = len(spans_of(DOCUMENT.text, model.chat))
+    assert spans > 2
+    study = self_study(model, DOCUMENT, spans * 30, 0, WorkFolder(tmp_path), brief_first=True)
+    first, rest = written[:spans], written[spans:]
+    assert {place for place, _, _ in first} == set(range(spans))
+    assert {place for place, count, _ in first if count == BRIEF} >= {place for place, _, _ in rest}
+    assert max(count for _, count, _ in first) == BRIEF
+    assert sum(count for _, count, _ in written) == pytest.approx(spans * 30, abs=spans)
+    assert {seed for _, _, seed in first}.isdisjoint({seed for _, _, seed in rest})
+    assert len(study.questions) == sum(count for _, count, _ in written)
+
+
+def test_time_that_runs_out_ends_the_first_round_too(model, tmp_path, written):
+    study = self_study(
+        model, DOCUMENT, 90, 0, WorkFolder(tmp_path), brief_first=True, out_of_time=lambda: True
+    )
+    assert len(written) == 1
+    assert len(study.questions) == BRIEF
+
+
+def test_without_haste_there_is_one_round(model, tmp_path, written):
+    self_study(model, DOCUMENT, 90, 0, WorkFolder(tmp_path))
+    assert len(written) == len({place for place, _, _ in written})
+
+
+def test_the_shortest_study_asks_a_few_questions_of_every_span(model):
+    assert brief_count(model, DOCUMENT) == BRIEF * len(spans_of(DOCUMENT.text, model.chat))
