@@ -5,6 +5,8 @@ import copy
 import pytest
 import torch
 
+from precis import attention
+from precis.attention import Limits
 from precis.errors import ModelError, QuestionsError
 from precis.language_model import LanguageModel, Row, Sampling
 from tests.conftest import make_model, make_network, make_tokenizer
@@ -147,3 +149,31 @@ def test_streaming_leaves_the_callers_gradients_on(tiny_model):
     stream = tiny_model.given(tiny_model.prefill(DOCUMENT)).stream([60], max_tokens=3)
     next(stream)
     assert torch.is_grad_enabled()
+
+
+def test_the_fused_kernel_gives_what_plain_products_give(any_model, monkeypatch):
+    """Scores and answers alike; gradients never go through it."""
+    document = any_model.prefill(list(range(3, 60)))
+    rows = [Row(list(question), [90, 91, 92]) for question in QUESTIONS]
+    calls = []
+    fused = attention._fused
+
+    def counted(*given):
+        calls.append(given)
+        return fused(*given)
+
+    monkeypatch.setattr(attention, "_fused", counted)
+    plain = list(any_model.given(document).score(rows))
+    said = any_model.given(document).generate(QUESTIONS, max_tokens=6)
+    assert not calls
+    monkeypatch.setattr(attention, "FEWEST_FUSED", 1)
+    found = list(any_model.given(document).score(rows))
+    full_layers = [limits == Limits(None, None) for limits in any_model.limits]
+    assert bool(calls) == any(full_layers)
+    for one, other in zip(found, plain, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
+    again = any_model.given(document).generate(QUESTIONS, max_tokens=6)
+    assert [each.tokens for each in again] == [each.tokens for each in said]
+    calls.clear()
+    any_model.given(document).answer_logits(rows)
+    assert not calls

@@ -207,8 +207,7 @@ def test_attention_weights_are_those_of_the_model(any_model):
     importance = torch.zeros(document.positions.shape)
     queries = Queries()
     both = any_model.prefill(tokens[-7:], after=document, observe=queries)
-    given = any_model.given(document)
-    given.generate([tokens[-7:]], max_tokens=1, importance=importance)
+    any_model.given(document).answer_logits([Row(tokens[-7:], [0])], importance=importance)
     positions = torch.arange(len(tokens) - 7, len(tokens))
     for layer in range(any_model.layers):
         found = attention_weights(

@@ -7,18 +7,23 @@ import torch
 
 from precis.errors import SettingsError
 from precis.language_model import Row
-from precis.warm_start import WARM_STARTS, Read, embedding_start, key_value_start, sensitivity, slot_scores
+from precis.warm_start import (
+    WARM_STARTS,
+    Read,
+    attention_and_sensitivity,
+    embedding_start,
+    key_value_start,
+    slot_scores,
+)
 
 DOCUMENT = list(range(3, 43))
 ROWS = [Row([50 + n, 60, 70 + n], [80, 81 + n, 82]) for n in range(12)]
 
 
-def read_of(model, tokens, own=None, rows=ROWS, seed=1):
+def read_of(model, tokens, own=None, rows=ROWS):
     prefix = model.prefill(tokens)
     own = torch.arange(prefix.slots) if own is None else own
-    draw = torch.Generator().manual_seed(seed)
-    importance = torch.rand(prefix.positions.shape, generator=draw, dtype=prefix.keys.dtype)
-    return Read(prefix, own, importance, rows)
+    return Read(prefix, own, rows)
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +41,8 @@ def start_of_all(name, model, reads, slots, **options):
 
 @pytest.mark.parametrize("bias", [True, False])
 def test_slots_go_where_attention_times_sensitivity_is_greatest(bias, tiny_model, read):
-    scores = read.importance * sensitivity(tiny_model, read.prefix, ROWS, lambda: False)
+    attention, sensitivity = attention_and_sensitivity(tiny_model, read.prefix, ROWS, lambda: False)
+    scores = attention * sensitivity
     scores[..., 0] = torch.inf
     start = start_of("attention", tiny_model, read, 5, bias=bias)
     heads = scores.shape[0] * scores.shape[1]
@@ -60,7 +66,7 @@ def test_sensitivity_is_the_squared_gradient_of_the_attention_that_a_slot_draws(
     """Checked by finite differences: a little more bias on one slot, a little other NLL."""
     step_size = 0.05  # logits come in float32
     rows = ROWS[:8]
-    found = sensitivity(tiny_model, read.prefix, rows, lambda: False)
+    _, found = attention_and_sensitivity(tiny_model, read.prefix, rows, lambda: False)
 
     def loss(bias):
         given = tiny_model.given(replace(read.prefix, bias=bias))
@@ -76,10 +82,18 @@ def test_sensitivity_is_the_squared_gradient_of_the_attention_that_a_slot_draws(
         assert float(found[layer, head, slot]) == pytest.approx(slope**2 / len(rows), rel=0.05, abs=1e-6)
 
 
-def test_sensitivity_makes_do_with_one_gradient_where_time_is_short(tiny_model, read):
-    hurried = sensitivity(tiny_model, read.prefix, ROWS, lambda: True)
-    torch.testing.assert_close(hurried, sensitivity(tiny_model, read.prefix, ROWS[:8], lambda: False))
-    assert not torch.equal(hurried, sensitivity(tiny_model, read.prefix, ROWS, lambda: False))
+def test_scores_make_do_with_one_batch_where_time_is_short(tiny_model, read):
+    hurried = attention_and_sensitivity(tiny_model, read.prefix, ROWS, lambda: True)
+    few = attention_and_sensitivity(tiny_model, read.prefix, ROWS[:8], lambda: False)
+    every = attention_and_sensitivity(tiny_model, read.prefix, ROWS, lambda: False)
+    torch.testing.assert_close(hurried, few)
+    assert not torch.equal(hurried[1], every[1])
+
+
+def test_attention_is_that_of_the_rows_to_each_slot(tiny_model, read):
+    found, _ = attention_and_sensitivity(tiny_model, read.prefix, ROWS, lambda: False)
+    one_by_one = [attention_and_sensitivity(tiny_model, read.prefix, [row], lambda: False)[0] for row in ROWS]
+    torch.testing.assert_close(found, torch.stack(one_by_one).mean(0))
 
 
 @pytest.mark.parametrize("name", ["attention-matching", "attention", "even", "first"])
@@ -121,7 +135,7 @@ def test_matching_brings_the_answers_nearer_to_the_document(tiny_model, read):
 def test_slots_of_several_readings_come_from_each_and_end_where_the_longest_does(name, bias, tiny_model):
     longer = list(range(3, 33))
     first = read_of(tiny_model, longer, own=torch.arange(0, 28))
-    second = read_of(tiny_model, [3, 4, *range(100, 126)], own=torch.arange(2, 28), seed=2)
+    second = read_of(tiny_model, [3, 4, *range(100, 126)], own=torch.arange(2, 28))
     start = start_of_all(name, tiny_model, [first, second], 10, bias=bias)
     assert start.slots_a_head == 10
     assert start.next_position == len(longer)
@@ -158,9 +172,9 @@ def test_random_differs_by_seed(tiny_model, read):
 
 @pytest.mark.parametrize("name", WARM_STARTS)
 def test_embeddings_are_chosen_for_all_heads_at_once(name):
-    importance = torch.rand(2, 3, 20, generator=torch.Generator().manual_seed(1))
+    scores = torch.rand(2, 3, 20, generator=torch.Generator().manual_seed(1))
     embeddings = torch.randn(20, 8, generator=torch.Generator().manual_seed(2))
-    start = embedding_start(name, embeddings, importance, 6, seed=0)
+    start = embedding_start(name, embeddings, scores, 6, seed=0)
     assert start.shape == (6, 8)
     assert torch.equal(start[0], embeddings[0])
 

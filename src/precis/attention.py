@@ -27,6 +27,9 @@ from precis.prefix import Prefix
 
 IMPLEMENTATION = "precis_shared_prefix"
 
+# Slots from which on the fused kernel is faster than plain products.
+FEWEST_FUSED = 128
+
 # Called in every layer with its number, the packed queries `[token, head, head_dim]` after the rotary
 # embedding, and the factor that scores are scaled by. It may give a prefix of one layer, which that
 # layer then attends to in place of the shared one.
@@ -239,38 +242,99 @@ def _attend(
         prefix_key, prefix_value = prefix.keys[0], prefix.values[0]
     else:
         prefix_key = prefix_value = key.new_empty(kv_heads, 0, head_dim)
-    prefix_scores = torch.bmm(flat, prefix_key.transpose(1, 2)).view(
-        kv_heads, count, group, queries, prefix_key.shape[1]
-    )
     own_query = query.reshape(kv_heads, count, group * queries, head_dim)
     own_scores = torch.matmul(own_query, key.permute(1, 0, 3, 2)).view(kv_heads, count, group, queries, width)
     if softcap is not None:
-        prefix_scores = softcap * torch.tanh(prefix_scores / softcap)
         own_scores = softcap * torch.tanh(own_scores / softcap)
-    if prefix.bias is not None:
-        prefix_scores = prefix_scores + prefix.bias[0][:, None, None, None, :]
-    prefix_scores = _within_window(prefix_scores, prefix, rows, window)
     own_scores = own_scores.masked_fill(~rows.visible(window)[None, :, None], float("-inf"))
-    weights = torch.softmax(
-        torch.cat([prefix_scores, own_scores], dim=-1),
-        dim=-1,
-        dtype=torch.promote_types(query.dtype, torch.float32),
-    ).to(query.dtype)
-    slots = prefix_scores.shape[-1]
-    prefix_weights, own_weights = weights[..., :slots], weights[..., slots:]
-    if rows.importance is not None:
-        _add_importance(rows, layer, prefix_weights)
-    out = torch.bmm(prefix_weights.reshape(kv_heads, count * group * queries, slots), prefix_value).view(
-        kv_heads, count, group * queries, head_dim
-    )
-    out = out + torch.matmul(
-        own_weights.reshape(kv_heads, count, group * queries, width), value.transpose(0, 1)
-    )
+    own_scores = own_scores.view(kv_heads, count, group * queries, width)
+    if _can_fuse(prefix, rows, window, softcap):
+        out = _fused(flat, prefix_key, prefix_value, own_scores, value.transpose(0, 1))
+    else:
+        prefix_scores = torch.bmm(flat, prefix_key.transpose(1, 2)).view(
+            kv_heads, count, group, queries, prefix_key.shape[1]
+        )
+        if softcap is not None:
+            prefix_scores = softcap * torch.tanh(prefix_scores / softcap)
+        if prefix.bias is not None:
+            prefix_scores = prefix_scores + prefix.bias[0][:, None, None, None, :]
+        prefix_scores = _within_window(prefix_scores, prefix, rows, window)
+        out = _plain(layer, rows, prefix_scores, prefix_value, own_scores, value.transpose(0, 1))
     return (
         out.view(kv_heads, count, group, queries, head_dim)
         .permute(1, 3, 0, 2, 4)
         .reshape(count, queries, heads, head_dim)
     )
+
+
+def _plain(
+    layer: int, rows: Rows, prefix_scores: Tensor, prefix_value: Tensor, own_scores: Tensor, value: Tensor
+) -> Tensor:
+    """One softmax over scores that are laid out side by side; differentiable.
+
+    `prefix_scores` `[kv_head, row, head of the group, query, slot]`, `own_scores` and `value` as
+    `_fused` takes them.
+    """
+    kv_heads, count, queries, _ = own_scores.shape
+    slots = prefix_scores.shape[-1]
+    both = torch.cat([prefix_scores.view(kv_heads, count, queries, slots), own_scores], dim=-1)
+    dtype = torch.promote_types(own_scores.dtype, torch.float32)
+    weights = torch.softmax(both, dim=-1, dtype=dtype).to(own_scores.dtype)
+    prefix_weights, own_weights = weights[..., :slots], weights[..., slots:]
+    if rows.importance is not None:
+        _add_importance(rows, layer, prefix_weights.view(prefix_scores.shape))
+    out = torch.bmm(prefix_weights.reshape(kv_heads, count * queries, slots), prefix_value)
+    return out.view(kv_heads, count, queries, -1) + torch.matmul(own_weights, value)
+
+
+def _can_fuse(prefix: Prefix, rows: Rows, window: int | None, softcap: float | None) -> bool:
+    """Whether a kernel that never writes the scores down does for this prefix."""
+    hides_none = window is None or rows.prefix.next_position + rows.width <= window
+    return (
+        prefix.keys.device.type == "cpu"
+        and prefix.slots >= FEWEST_FUSED
+        and prefix.bias is None
+        and hides_none
+        and softcap is None
+        and rows.importance is None
+        and not torch.is_grad_enabled()
+    )
+
+
+def _fused(
+    query: Tensor, prefix_key: Tensor, prefix_value: Tensor, own_scores: Tensor, value: Tensor
+) -> Tensor:
+    """Attend to the prefix in PyTorch's fused kernel, to the row plainly, and weigh the two outputs.
+
+    Each part's share is that of its sum of exponentials, as in attention over blocks (Dao et al., 2022,
+    arXiv 2205.14135). The kernel gives no gradient of that sum.
+
+    Parameters
+    ----------
+    query
+        `[kv_head, all queries, head_dim]`, scaled.
+    prefix_key, prefix_value
+        `[kv_head, slot, head_dim]`.
+    own_scores
+        `[kv_head, row, query of the group, key]`.
+    value
+        `[kv_head, row, key, head_dim]`.
+
+    Returns
+    -------
+    `[kv_head, row, query of the group, head_dim]`.
+    """
+    kv_heads, count, queries, _ = own_scores.shape
+    out, total = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
+        query.unsqueeze(0), prefix_key.unsqueeze(0), prefix_value.unsqueeze(0), scale=1.0
+    )
+    out = out[0].view(kv_heads, count, queries, -1)
+    total = total.reshape(kv_heads, count, queries, 1)
+    own_total = own_scores.logsumexp(-1, keepdim=True).to(total.dtype)
+    own_out = torch.matmul(torch.softmax(own_scores, dim=-1), value)
+    share = torch.sigmoid(total - own_total).to(out.dtype)
+    merged: Tensor = share * out + (1 - share) * own_out
+    return merged
 
 
 def _within_window(scores: Tensor, prefix: Prefix, rows: Rows, window: int | None) -> Tensor:

@@ -320,8 +320,10 @@ class _Compilation:
         self.progress.stage("warm start", 1)
         settings = self.settings
         if settings.form == EmbeddingPrompt.form:
-            embeddings, importance = self._embeddings(taught)
-            start = embedding_start(settings.warm_start, embeddings, importance, self.slots, settings.seed)
+            reads = self._reads(taught)
+            scores = self._slot_scores(reads, f"scores-{self._data_key(taught)}")
+            embeddings = self._embeddings(reads)
+            start = embedding_start(settings.warm_start, embeddings, scores, self.slots, settings.seed)
             soft_prompt: SoftPrompt = EmbeddingPrompt(start)
         else:
             soft_prompt = KeyValuePrompt(self._key_value_start(taught))
@@ -332,8 +334,7 @@ class _Compilation:
     def _key_value_start(self, taught: Taught) -> Prefix:
         """Make σ₀ in key-value form, or find the one that an earlier run made and trained from."""
         settings = self.settings
-        answers = [(gold.asking, gold.tokens) for gold in taught.golds]
-        data = key_of(answers, self._taught_by())
+        data = self._data_key(taught)
         name = f"start-{key_of(settings.warm_start, settings.bias, self.slots, settings.seed, data)}"
         kept = self.work.read_tensors(name)
         if kept is not None:
@@ -371,22 +372,15 @@ class _Compilation:
         reads = []
         for place in range(len(self.teacher.readings)):
             prefix = self.teacher.prefix(place)
-            importance = taught.importance.get(place, torch.zeros(prefix.positions.shape))
             rows = [taught.golds[number].row for number in asked.get(place, [])]
             own = self._new_in_reading(place, prefix.slots).to(self.model.device)
-            reads.append(Read(prefix, own, importance.to(self.model.device), rows))
+            reads.append(Read(prefix, own, rows))
         return reads
 
-    def _embeddings(self, taught: Taught) -> tuple[Tensor, Tensor]:
-        """Input embeddings of all that the teacher read, with the importance of each token."""
-        embeddings, weights = [], []
-        for place, reading in enumerate(self.teacher.readings):
-            tokens = self.model.chat.reading(reading.text)
-            kept = self._new_in_reading(place, len(tokens))
-            shape = (self.model.layers, self.model.kv_heads, len(tokens))
-            embeddings.append(self.model.embed(tokens)[kept.to(self.model.device)])
-            weights.append(taught.importance.get(place, torch.zeros(shape))[:, :, kept])
-        return torch.cat(embeddings), torch.cat(weights, dim=2).to(self.model.device)
+    def _embeddings(self, reads: Sequence[Read]) -> Tensor:
+        """Input embeddings of all that the teacher read, `[token, hidden]`."""
+        tokens = [self.model.chat.reading(reading.text) for reading in self.teacher.readings]
+        return torch.cat([self.model.embed(part)[read.own] for part, read in zip(tokens, reads, strict=True)])
 
     def _new_in_reading(self, place: int, tokens: int) -> Tensor:
         """Say which tokens of a reading no other one has: what stands around the document counts once."""
@@ -422,6 +416,10 @@ class _Compilation:
         """Name the file of the training state by everything that the training depends on."""
         data = [[(gold.asking, gold.tokens) for gold in part] for part in (golds, held_out)]
         return f"training-{key_of(str(self.settings), self.slots, data, self._taught_by())}"
+
+    def _data_key(self, taught: Taught) -> str:
+        """Name the questions and answers that σ₀ is made by."""
+        return key_of([(gold.asking, gold.tokens) for gold in taught.golds], self._taught_by())
 
     def _taught_by(self) -> list[int | None]:
         """Say how the teacher reads, beside what is the same for all that the work folder holds."""

@@ -172,7 +172,7 @@ class Teacher:
 
 @dataclass(frozen=True)
 class Taught:
-    """Gold answers, and what their queries looked at in the document.
+    """Gold answers.
 
     Parameters
     ----------
@@ -180,13 +180,10 @@ class Taught:
         One a question that was answered well, in the order of the questions.
     dropped
         How many answers were empty or degenerate.
-    importance
-        One a reading, `[layer, kv_head, slot]`: the squared attention of all queries by slot.
     """
 
     golds: list[Gold]
     dropped: int
-    importance: dict[int, Tensor]
 
 
 def teach(
@@ -209,7 +206,6 @@ def teach(
         Called with the number of questions just answered.
     """
     golds: dict[int, Gold] = {}
-    importance: dict[int, Tensor] = {}
     answered = 0
     assigned = teacher.assign(questions)
     places = list(assigned)
@@ -226,33 +222,30 @@ def teach(
                 kept = _answer(teacher.model, teacher.prefix(place), asked, teacher.top_k), None
                 work.write_tensors(name, kept[0])
             tensors = kept[0]
-            importance[place] = importance.get(place, 0) + tensors.pop("importance")
             for number, gold in zip(chunk, _unpack(teacher.model, asked, tensors), strict=True):
                 if not degenerate(gold.tokens, teacher.model):
                     golds[number] = gold
             answered += len(chunk)
             progress(len(chunk))
             if out_of_time():
-                return _taught(golds, answered, importance)
-    return _taught(golds, answered, importance)
+                return _taught(golds, answered)
+    return _taught(golds, answered)
 
 
-def _taught(golds: dict[int, Gold], answered: int, importance: dict[int, Tensor]) -> Taught:
-    return Taught([golds[number] for number in sorted(golds)], answered - len(golds), importance)
+def _taught(golds: dict[int, Gold], answered: int) -> Taught:
+    return Taught([golds[number] for number in sorted(golds)], answered - len(golds))
 
 
 def _answer(
     model: LanguageModel, prefix: Prefix, questions: Sequence[Question], top_k: int
 ) -> dict[str, Tensor]:
     """Answer one chunk; everything worth keeping, as tensors."""
-    importance = torch.zeros(prefix.positions.shape, dtype=torch.float32, device=model.device)
     generations = model.given(prefix).generate(
         [model.chat.asking(question.text) for question in questions],
         max_tokens=LONGEST_ANSWER,
         top_k=top_k,
-        importance=importance,
     )
-    return {"importance": importance.cpu(), **_pack(generations)}
+    return _pack(generations)
 
 
 def _pack(generations: Sequence[Generation]) -> dict[str, Tensor]:

@@ -231,13 +231,17 @@ class Conditioned:
         """
         return max(256, min(TOKENS_PER_PASS, TOKENS_PER_PASS * 4096 // max(1, self.prefix.slots)))
 
-    def answer_logits(self, rows: Sequence[Row], *, observe: Observer | None = None) -> Tensor:
+    def answer_logits(
+        self, rows: Sequence[Row], *, observe: Observer | None = None, importance: Tensor | None = None
+    ) -> Tensor:
         """Logits at every answer token of every row, rows one after another; differentiable.
 
         Parameters
         ----------
         observe
             Sees the queries of every layer; see `attention.Observer`.
+        importance
+            See `attention.Rows`.
 
         Returns
         -------
@@ -258,6 +262,7 @@ class Conditioned:
             count=len(rows),
             width=max(lengths),
             observe=observe,
+            importance=importance,
         )
         tokens = [token for item in rows for token in item.tokens]
         return self.model._forward(tokens, packed, torch.cat(wanted).to(device))
@@ -283,7 +288,6 @@ class Conditioned:
         max_tokens: int,
         sampling: Sampling | None = None,
         top_k: int = 0,
-        importance: Tensor | None = None,
         progress: Callable[[int], None] | None = None,
     ) -> list[Generation]:
         """Answer many prompts against the one prefix.
@@ -298,8 +302,6 @@ class Conditioned:
             Greedy by default.
         top_k
             How many of the most likely tokens to keep at each position.
-        importance
-            See `attention.Rows`.
         progress
             Called with the number of rows that have just finished.
 
@@ -309,9 +311,7 @@ class Conditioned:
             A prompt leaves no room for an answer in the model's window.
         """
         done: dict[int, Generation] = {}
-        for index, generation in self._generate(
-            prompts, max_tokens, sampling or Sampling(), top_k, importance
-        ):
+        for index, generation in self._generate(prompts, max_tokens, sampling or Sampling(), top_k):
             done[index] = generation
             if progress is not None:
                 progress(1)
@@ -322,7 +322,7 @@ class Conditioned:
         self, prompt: Sequence[int], *, max_tokens: int, sampling: Sampling | None = None
     ) -> Iterator[Token]:
         """Yield the tokens of one answer as they are chosen, the stop token included."""
-        work = _Decoding(self, [prompt], max_tokens, sampling or Sampling(), 0, None)
+        work = _Decoding(self, [prompt], max_tokens, sampling or Sampling(), 0)
         work.admit()
         while work.active:
             so_far = work.active[0].generation
@@ -336,9 +336,8 @@ class Conditioned:
         max_tokens: int,
         sampling: Sampling,
         top_k: int,
-        importance: Tensor | None,
     ) -> Iterator[tuple[int, Generation]]:
-        work = _Decoding(self, prompts, max_tokens, sampling, top_k, importance)
+        work = _Decoding(self, prompts, max_tokens, sampling, top_k)
         while work.waiting or work.active:
             # a new pass over prompts pays once a quarter of the places is free
             if work.waiting and len(work.active) <= work.places * 3 // 4:
@@ -368,7 +367,6 @@ class _Decoding:
         max_tokens: int,
         sampling: Sampling,
         top_k: int,
-        importance: Tensor | None,
     ) -> None:
         room = conditioned.room()
         for prompt in prompts:
@@ -385,7 +383,6 @@ class _Decoding:
         self.sampling = sampling
         self.stops = conditioned.model.chat.stop_tokens | sampling.stops
         self.top_k = top_k
-        self.importance = importance
         self.waiting = deque(range(len(prompts)))
         self.active: list[_Active] = []
         self.places = min(ROWS_AT_ONCE, max(1, len(prompts)))
@@ -414,7 +411,6 @@ class _Decoding:
             width=int(lengths.max()),
             own=self.cache,
             first=first,
-            importance=self.importance,
         )
         tokens = [token for prompt in prompts for token in prompt]
         logits = self.model._forward(tokens, rows, (lengths.cumsum(0) - 1).to(self.model.device))
@@ -433,7 +429,6 @@ class _Decoding:
             count=len(self.active),
             width=max(row.read for row in self.active) + 1,
             own=self.cache,
-            importance=self.importance,
         )
         tokens = [row.generation.tokens[-1] for row in self.active]
         logits = self.model._forward(tokens, rows, rows.row)

@@ -23,8 +23,8 @@ from precis.soft_prompt import SINK
 
 SCORING_WARM_STARTS = ("attention-matching", "attention")
 WARM_STARTS = (*SCORING_WARM_STARTS, "even", "first", "random")
-# Rows by whose gradients slots are scored, and how many go through the network together.
-SENSITIVITY_ROWS, ROWS_A_GRADIENT = 96, 8
+# Rows by which slots are scored, and how many go through the network together.
+SCORED_ROWS, ROWS_A_GRADIENT = 96, 8
 
 
 @dataclass(frozen=True)
@@ -37,16 +37,12 @@ class Read:
         All that stood before the questions; its slot 0 is the sink.
     own
         `[slot]`, int64: the slots of it that σ₀ may keep.
-    importance
-        `[layer, kv_head, slot]`: the squared attention that each slot of `prefix` got from the questions
-        and answers.
     rows
-        Those questions and answers.
+        The questions and answers.
     """
 
     prefix: Prefix
     own: Tensor
-    importance: Tensor
     rows: Sequence[Row]
 
 
@@ -102,11 +98,10 @@ def key_value_start(
     return _matched(model, reads, document, selection, bias)
 
 
-def embedding_start(name: str, embeddings: Tensor, importance: Tensor, slots: int, seed: int) -> Tensor:
+def embedding_start(name: str, embeddings: Tensor, scores: Tensor, slots: int, seed: int) -> Tensor:
     """Make σ₀ in embedding form, `[slot, hidden]`, from the document's embeddings `[token, hidden]`.
 
-    For `attention` and `attention-matching`, tokens are chosen by their importance over all layers and
-    heads.
+    For `attention` and `attention-matching`, tokens are chosen by their scores over all layers and heads.
     """
     if name == "random":
         draw = torch.Generator().manual_seed(seed)
@@ -114,23 +109,23 @@ def embedding_start(name: str, embeddings: Tensor, importance: Tensor, slots: in
         start = embeddings.mean(0) + noise * embeddings.std(0)
         start[:SINK] = embeddings[:SINK]
         return start
-    overall = (importance / importance.sum(-1, keepdim=True).clamp(min=1e-9)).sum((0, 1), keepdim=True)
     if name in SCORING_WARM_STARTS:
+        overall = (scores / scores.sum(-1, keepdim=True).clamp(min=1e-30)).sum((0, 1), keepdim=True)
         places = best_of_each_head(never_left_out(overall, slice(SINK)), slots).indices
     else:
-        places = _fixed_places(name, overall, slots)
+        places = _fixed_places(name, torch.empty(1, 1, len(embeddings)), slots)
     return embeddings[places[0, 0]]
 
 
 def slot_scores(
     model: LanguageModel, reads: Sequence[Read], out_of_time: Callable[[], bool] = lambda: False
 ) -> Tensor:
-    """Score slots by the attention that they got times what hangs on it: either alone chooses worse.
+    """Score slots by the attention that they get times what hangs on it: either alone chooses worse.
 
     Parameters
     ----------
     out_of_time
-        Asked between gradients; where it says yes, those taken so far must do.
+        Asked between batches of rows; where it says yes, those so far must do.
 
     Returns
     -------
@@ -138,38 +133,38 @@ def slot_scores(
     """
     scores = []
     for read in reads:
-        score = read.importance[:, :, read.own]
-        if read.rows:
-            needed = sensitivity(model, read.prefix, read.rows, out_of_time)[:, :, read.own]
-            score = score * needed * len(read.rows)
-        scores.append(score)
+        attention, sensitivity = attention_and_sensitivity(model, read.prefix, read.rows, out_of_time)
+        scores.append((attention * sensitivity)[:, :, read.own] * len(read.rows))
     return torch.cat(scores, dim=2)
 
 
-def sensitivity(
+def attention_and_sensitivity(
     model: LanguageModel, document: Prefix, rows: Sequence[Row], out_of_time: Callable[[], bool]
-) -> Tensor:
-    """Score slots by how much the answers' probability depends on the attention that they draw.
-
-    That is the empirical Fisher information of each slot's bias at 0: the squared gradient of the
-    answers' negative log-likelihood, summed over batches of rows.
+) -> tuple[Tensor, Tensor]:
+    """Measure what questions and answers make of every slot.
 
     Returns
     -------
-    `[layer, kv_head, slot]`, float32.
+    Both `[layer, kv_head, slot]`, float32, means over the rows that were taken: the squared attention that
+    the slot gets; and the empirical Fisher information of its bias at 0, which is the squared gradient of
+    the answers' negative log-likelihood by it, summed over batches.
     """
     bias = torch.zeros_like(document.keys[..., 0], requires_grad=True)
-    information = torch.zeros(bias.shape, dtype=torch.float32, device=bias.device)
-    for start in range(0, min(len(rows), SENSITIVITY_ROWS), ROWS_A_GRADIENT):
+    attention = torch.zeros(bias.shape, dtype=torch.float32, device=bias.device)
+    information = torch.zeros_like(attention)
+    taken = 0
+    for start in range(0, min(len(rows), SCORED_ROWS), ROWS_A_GRADIENT):
         if start and out_of_time():
             break
         batch = rows[start : start + ROWS_A_GRADIENT]
         gold = torch.tensor([token for row in batch for token in row.answer], device=model.device)
-        logits = model.given(replace(document, bias=bias)).answer_logits(batch)
+        given = model.given(replace(document, bias=bias))
+        logits = given.answer_logits(batch, importance=attention)
         loss = torch.nn.functional.cross_entropy(logits, gold, reduction="sum")
         (gradient,) = torch.autograd.grad(loss, bias)
-        information += gradient.float().square() / len(batch)
-    return information
+        information += gradient.float().square()
+        taken += len(batch)
+    return attention / max(1, taken), information / max(1, taken)
 
 
 def _joined(reads: Sequence[Read]) -> Prefix:
