@@ -30,7 +30,8 @@ class KVzip(Rival):
     the repetition, in chunks of up to 2,048 tokens; a key's score is the largest attention that any query
     of that pays to it; one threshold for all layers and heads, so that heads hold different numbers of
     keys (together `slots` times the number of heads), each the first 4 at least. Not kept: there, to save
-    time, a chunk's queries attend to that chunk's keys alone; here to the whole cache, as the model does.
+    time, a chunk's queries attend to that chunk's keys alone; here to the whole cache, as the model does,
+    the template's own tokens included. What is repeated is the document, without the template around it.
 
     Some heads may keep nearly all of their keys. The prefix is then nearly as long as the document, for all
     heads: what is hidden counts neither as slots nor as memory here, but a question takes the time for it.
