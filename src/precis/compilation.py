@@ -394,7 +394,7 @@ class _Compilation:
 
         None where there is no time for it, or the user does not want to wait.
         """
-        if self.clock.past(1 / (1 - CALIBRATING)):
+        if self._past(1 / (1 - CALIBRATING)):
             return None
         self.progress.stage("calibrating", len(golds))
         given = self.model.given(soft_prompt.prefix(self.model))
