@@ -15,9 +15,10 @@ bounded by `--minutes` finds none of its work done.
 Sweeps, of `precis` alone, go to the same FOLDER:
 
     … --methods precis --ratios 20 --minutes 0 1 2 5 10
+    … --methods precis --ratios 20 --with-and-without-bias
     … --methods precis --ratios 20 --minutes 2 --warm-starts random first attention --objectives nll kl
 
-The second shares questions and answers, made beforehand, so that all minutes go into what is compared.
+The last one shares questions and answers, made beforehand, so that all minutes go into what is compared.
 At the end all cells in FOLDER are gathered into results, tables and plots. The last line is JSON.
 """
 
@@ -380,6 +381,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "minutes": options.minutes,
         "warm_start": options.warm_starts,
         "objective": options.objectives,
+        "bias": [True, False] if options.with_and_without_bias else None,
     }
     sweeps = {name: values for name, values in sweeps.items() if values}
     if any(len(values) > 1 for values in sweeps.values()) and options.methods != [Precis.name]:
@@ -425,6 +427,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--minutes", nargs="+", type=float, help="limit of a compile; several: a sweep")
     parser.add_argument("--objectives", nargs="+", help="several: a sweep")
     parser.add_argument("--warm-starts", nargs="+", help="several: a sweep")
+    parser.add_argument("--with-and-without-bias", action="store_true", help="a sweep")
     parser.add_argument("--answers", action="store_true", help="also write and compare answers")
     parser.add_argument("--model", help="as for precis compile")
     parser.add_argument("--retry", action="store_true", help="try again what failed")
