@@ -59,6 +59,8 @@ from precis.work_folder import key_of, write_atomically
 ROOT = Path(__file__).resolve().parents[1]
 # Rivals that are trained, for minutes; the others take seconds.
 TRAINED = ("prompt-tuning", "first-tokens")
+# Minutes. Without any limit, questions would be asked in another order than with one.
+ENDLESS = 1e9
 
 
 class Precis(Rival):
@@ -341,8 +343,8 @@ class Grid:
         return own
 
     def _study(self, cell: Cell, shared: Path) -> None:
-        """Write and answer all questions, with no limit, so that every variant finds the same ones."""
-        settings = replace(cell.settings, minutes=None, schedule=Schedule(epochs=0))
+        """Write and answer all questions, in time that does not end, so that every variant finds them."""
+        settings = replace(cell.settings, minutes=ENDLESS, schedule=Schedule(epochs=0))
         compile(cell.subject.document, model=self.model, settings=settings, work=shared)
 
 
