@@ -204,10 +204,7 @@ class Stages(Progress):
 
 @dataclass
 class Weighed:
-    """A prepared method that notes the largest prefix that it puts before a question.
-
-    Where heads hold different numbers of keys, it is their mean that counts, not what pads them.
-    """
+    """A prepared method that notes the largest prefix that it puts before a question."""
 
     prepared: Prepared
     slots: int = field(default=0, init=False)
@@ -216,9 +213,8 @@ class Weighed:
     def __call__(self, questions: Sequence[str]) -> Groups:
         """Pass on what the method gives."""
         for prefix, numbers in self.prepared(questions):
-            padded = max(1, prefix.positions.numel())
-            self.slots = max(self.slots, round(prefix.slots * prefix.shown / padded))
-            self.bytes = max(self.bytes, round(prefix.nbytes * prefix.shown / padded))
+            self.slots = max(self.slots, prefix.slots_a_head)
+            self.bytes = max(self.bytes, prefix.nbytes)
             yield prefix, numbers
 
 
