@@ -70,16 +70,7 @@ class Precis(Rival):
 
     def prefix(self, task: Task) -> Prefix:
         """Compile the document."""
-        settings = replace(task.settings, slots=task.slots)
-        artifact = compile(
-            task.document,
-            model=task.model,
-            settings=settings,
-            work=task.work,
-            calibrate=False,
-            progress=task.progress,
-        )
-        return artifact.prefix(task.model)
+        return task.compiled(task.settings)
 
 
 METHODS: dict[str, Rival] = {Precis.name: Precis(), **RIVALS}

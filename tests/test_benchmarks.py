@@ -17,7 +17,7 @@ from precis.errors import DocumentError, ModelError, QuestionsError, StorageErro
 from precis.model_source import load_model
 from precis.questions import Question, Study
 from precis.questions_file import UserQuestion
-from precis.rivals import RIVALS, Rival
+from precis.rivals import RIVALS, Rival, rival
 from precis.training import Schedule
 from tests.conftest import RECALL_MODEL
 from tests.recall import answer_text, document_text, make_facts, question_text
@@ -167,6 +167,12 @@ class Counting(Rival):
         return self.inner.prefix(task)
 
 
+def put_in_place_of_compile(monkeypatch, other):
+    """Where cells are measured, and where their questions are answered beforehand."""
+    monkeypatch.setattr(rival, "compile", other)
+    monkeypatch.setattr(fidelity, "compile", other)
+
+
 def test_what_is_wanted_first_is_measured_first():
     subjects = [make_subject(1), make_subject(2)]
     cells = grid(subjects, [50, 10, 20], ["first-tokens", "keydiff", "precis"], TINY, {})
@@ -202,7 +208,7 @@ def test_a_stopped_grid_goes_on_and_finished_cells_are_not_measured_again(model,
     assert len(kept) == 2
     working = Counting()
     monkeypatch.setitem(METHODS, "truncate", working)
-    monkeypatch.setattr(fidelity, "compile", None)  # what is finished must not be compiled again
+    put_in_place_of_compile(monkeypatch, None)  # what is finished must not be compiled again
     Grid(tmp_path, model).run(cells)
     assert len(working.tasks) == 2
     assert all(path.read_bytes() == content for path, content in kept.items())
@@ -251,7 +257,7 @@ def test_only_compiles_against_the_clock_find_none_of_their_work_done(model, tmp
         folders.append((given["work"], given["work"].exists()))
         return real(document, **given)
 
-    monkeypatch.setattr(fidelity, "compile", noting)
+    put_in_place_of_compile(monkeypatch, noting)
     run = Grid(tmp_path, model).run
     run(grid([subject], [5, 10], ["precis"], TINY, {}))
     shared = tmp_path / "work" / "shared" / subject.name

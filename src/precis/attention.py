@@ -289,12 +289,11 @@ def _plain(
 
 def _can_fuse(prefix: Prefix, rows: Rows, window: int | None, softcap: float | None) -> bool:
     """Whether a kernel that never writes the scores down does for this prefix."""
-    hides_none = window is None or rows.prefix.next_position + rows.width <= window
     return (
         prefix.keys.device.type == "cpu"
         and prefix.slots >= FEWEST_FUSED
         and prefix.bias is None
-        and hides_none
+        and (window is None or _reaches_back(rows, window))
         and softcap is None
         and rows.importance is None
         and not torch.is_grad_enabled()
@@ -337,9 +336,14 @@ def _fused(
     return merged
 
 
+def _reaches_back(rows: Rows, window: int) -> bool:
+    """Whether a sliding window hides none of the prefix from any row."""
+    return rows.prefix.next_position + rows.width <= window
+
+
 def _within_window(scores: Tensor, prefix: Prefix, rows: Rows, window: int | None) -> Tensor:
     """Hide the slots that a sliding window has left behind."""
-    if window is None or rows.prefix.next_position + rows.width <= window:
+    if window is None or _reaches_back(rows, window):
         return scores
     key = prefix.positions[0]
     query = rows.prefix.next_position + rows.query_columns

@@ -92,25 +92,20 @@ class Prefix:
         """Give the prefix of one layer, without slots that are hidden at the end of all its heads."""
         if not len(self.keys):
             return self
-        width = self._widths[number]
-        part = (slice(number, number + 1), slice(None), slice(width))
-        return replace(
-            self,
-            keys=self.keys[part],
-            values=self.values[part],
-            positions=self.positions[part],
-            bias=None if self.bias is None else self.bias[part],
-        )
+        return self._part(slice(number, number + 1), slice(None), slice(self._widths[number]))
 
     def head(self, number: int) -> Prefix:
         """Give the prefix of one KV head in all layers."""
-        part = (slice(None), slice(number, number + 1))
+        return self._part(slice(None), slice(number, number + 1), slice(None))
+
+    def _part(self, *place: slice) -> Prefix:
+        """Give some layers, KV heads and slots."""
         return replace(
             self,
-            keys=self.keys[part],
-            values=self.values[part],
-            positions=self.positions[part],
-            bias=None if self.bias is None else self.bias[part],
+            keys=self.keys[place],
+            values=self.values[place],
+            positions=self.positions[place],
+            bias=None if self.bias is None else self.bias[place],
         )
 
     def followed_by(self, other: Prefix) -> Prefix:

@@ -195,27 +195,26 @@ def _matched(
             # the reading's own slots of every head, then padding
             places = (~here).int().argsort(dim=-1, stable=True)[..., : int(here.sum(-1).max())]
             local = read.own[(selection.indices.gather(2, places) - first).clamp(0, len(read.own) - 1)]
-            part = Selection(local, here.gather(2, places))
+            local_shown = here.gather(2, places)
             has_sink = first == 0
-            fitted = match_attention(
-                model, read.prefix, part if has_sink else _after_sink(part), read.rows, bias=bias
-            )
+            part = Selection(local, local_shown) if has_sink else _after_sink(local, local_shown)
+            fitted = match_attention(model, read.prefix, part, read.rows, bias=bias)
             if not has_sink:
                 fitted = _without_sink(fitted)
-            _put(values, places, part.shown, fitted.values)
+            _put(values, places, local_shown, fitted.values)
             if fitted.bias is not None:
-                _put(biases, places, part.shown, fitted.bias)
+                _put(biases, places, local_shown, fitted.bias)
         first = last
     return replace(start, values=values, bias=biases if bias else start.bias)
 
 
-def _after_sink(selection: Selection) -> Selection:
+def _after_sink(indices: Tensor, shown: Tensor) -> Selection:
     """Put the sink, which every row sees, before a selection that has none."""
-    sink = torch.arange(SINK, device=selection.indices.device).expand(*selection.indices.shape[:2], -1)
-    shown = None
-    if selection.shown is not None:
-        shown = torch.cat([torch.ones_like(sink, dtype=torch.bool), selection.shown], dim=-1)
-    return Selection(torch.cat([sink, selection.indices], dim=-1), shown)
+    sink = torch.arange(SINK, device=indices.device).expand(*indices.shape[:2], -1)
+    return Selection(
+        torch.cat([sink, indices], dim=-1),
+        torch.cat([torch.ones_like(sink, dtype=torch.bool), shown], dim=-1),
+    )
 
 
 def _without_sink(prefix: Prefix) -> Prefix:
@@ -223,9 +222,8 @@ def _without_sink(prefix: Prefix) -> Prefix:
     return prefix.select(keep.expand(*prefix.positions.shape[:2], -1))
 
 
-def _put(target: Tensor, places: Tensor, shown: Tensor | None, source: Tensor) -> None:
+def _put(target: Tensor, places: Tensor, shown: Tensor, source: Tensor) -> None:
     """Write `source` to some places `[layer, kv_head, slot]` of each head, where `shown`."""
-    assert shown is not None
     layer, head, slot = shown.nonzero(as_tuple=True)
     target[layer, head, places[layer, head, slot]] = source[layer, head, slot]
 

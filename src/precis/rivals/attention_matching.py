@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import ClassVar
 
-from precis.compilation import compile
 from precis.prefix import Prefix
 from precis.rivals.rival import Rival, Task
 from precis.soft_prompt import KeyValuePrompt
@@ -22,24 +20,15 @@ class AttentionMatching(Rival):
     """
 
     name = "attention-matching"
-    trains: ClassVar[bool] = True
+    trains = True
 
     def prefix(self, task: Task) -> Prefix:
         """Compile without a step of training."""
         settings = replace(
             task.settings,
-            slots=task.slots,
             warm_start=self.name,
             form=KeyValuePrompt.form,
             bias=True,
             schedule=Schedule(epochs=0),
         )
-        artifact = compile(
-            task.document,
-            model=task.model,
-            settings=settings,
-            work=task.work,
-            calibrate=False,
-            progress=task.progress,
-        )
-        return artifact.prefix(task.model)
+        return task.compiled(settings)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from precis.compilation import compile
 from precis.gold import Teacher
 from precis.prefix import Prefix
 from precis.rivals.rival import Rival, Task
@@ -38,17 +37,8 @@ class FirstTokens(Rival):
             warm_start="first",
             objective="kl",
             objective_weight=None,
-            slots=task.slots,
         )
         # the first chunk must hold the tokens that training starts from, and may end a span earlier
         chunk = max(CHUNK, task.slots + SPAN_TOKENS)
-        artifact = compile(
-            task.document,
-            model=task.model,
-            settings=settings,
-            work=task.work,
-            teacher=Teacher(task.model, task.document, reading_tokens=chunk, top_k=TOP_K),
-            calibrate=False,
-            progress=task.progress,
-        )
-        return artifact.prefix(task.model)
+        teacher = Teacher(task.model, task.document, reading_tokens=chunk, top_k=TOP_K)
+        return task.compiled(settings, teacher)

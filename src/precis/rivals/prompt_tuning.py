@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from precis.compilation import compile
 from precis.prefix import Prefix
 from precis.rivals.rival import Rival, Task
 from precis.soft_prompt import EmbeddingPrompt
@@ -24,13 +23,5 @@ class PromptTuning(Rival):
 
     def prefix(self, task: Task) -> Prefix:
         """Compile σ in its embedding form."""
-        settings = replace(task.settings, form=EmbeddingPrompt.form, warm_start="attention", slots=task.slots)
-        artifact = compile(
-            task.document,
-            model=task.model,
-            settings=settings,
-            work=task.work,
-            calibrate=False,
-            progress=task.progress,
-        )
-        return artifact.prefix(task.model)
+        settings = replace(task.settings, form=EmbeddingPrompt.form, warm_start="attention")
+        return task.compiled(settings)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 
-from precis.compilation import Settings
+from precis.compilation import Settings, compile
 from precis.document import Document
 from precis.errors import WindowError
-from precis.gold import ROOM
+from precis.gold import ROOM, Teacher
 from precis.language_model import LanguageModel
 from precis.prefix import Prefix
 from precis.progress import Progress
@@ -46,6 +46,19 @@ class Task:
     settings: Settings
     work: Path | None
     progress: Progress
+
+    def compiled(self, settings: Settings, teacher: Teacher | None = None) -> Prefix:
+        """Compile the document to as many slots with some settings; σ as a prefix, and no calibration."""
+        artifact = compile(
+            self.document,
+            model=self.model,
+            settings=replace(settings, slots=self.slots),
+            work=self.work,
+            teacher=teacher,
+            calibrate=False,
+            progress=self.progress,
+        )
+        return artifact.prefix(self.model)
 
     def whole_reading(self) -> list[int]:
         """Give the tokens of the whole document in its template.
