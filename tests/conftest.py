@@ -18,6 +18,15 @@ from precis.language_model import LanguageModel
 
 RECALL_MODEL = Path(__file__).parent / "recall_model"
 
+
+@pytest.fixture(autouse=True, scope="session")
+def same_arithmetic():
+    """Let models compute in float32, whatever this machine computes fastest: tests compare numbers."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("precis.model_source.arithmetic", lambda device: torch.float32)
+        yield
+
+
 SMALL = {
     "hidden_size": 48,
     "intermediate_size": 64,

@@ -8,6 +8,7 @@ from transformers import AutoConfig
 
 from precis import model_source
 from precis.errors import ModelError
+from precis.model_source import arithmetic as chosen_arithmetic
 from precis.model_source import load_model
 from tests.conftest import ARCHITECTURES, RECALL_MODEL, SMALL, make_network, make_tokenizer
 
@@ -43,9 +44,9 @@ def test_an_unknown_model_is_told(name):
 
 def test_the_choice_of_arithmetic_is_kept(monkeypatch):
     cpu = torch.device("cpu")
-    first = model_source.arithmetic(cpu)
+    first = chosen_arithmetic(cpu)
     monkeypatch.setattr(model_source, "_seconds_a_product", lambda _: pytest.fail("measured again"))
-    assert model_source.arithmetic(cpu) is first
+    assert chosen_arithmetic(cpu) is first
 
 
 def test_without_the_default_models_package_the_way_to_it_is_told(monkeypatch):

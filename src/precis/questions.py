@@ -20,7 +20,7 @@ from precis.prefix import Prefix
 from precis.spans import spans_of, spread_out
 from precis.work_folder import WorkFolder, key_of
 
-QUESTIONS_A_ROOT = 5
+QUESTIONS_A_ROOT = 10
 FEWEST, MOST = 64, 4096
 LONGEST_QUESTION = 32
 TEMPERATURE = 0.7
@@ -92,7 +92,7 @@ class Study:
 
 
 def automatic_count(document_tokens: int) -> int:
-    """How many questions a document of that length gets: 5 times the root of its tokens, within bounds.
+    """How many questions a document of that length gets: 10 times the root of its tokens, within bounds.
 
     More questions raise recovery (docs/experiments.md) and take time in proportion; the root keeps the
     time of a document of a few pages to minutes on two cores, and that of a book bearable.
