@@ -216,9 +216,8 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=1000)
     parser.add_argument("--slots", type=int, default=50)
     options = parser.parse_args()
-    loaded = load_model()
     # float32 on both sides: in bfloat16 keys with nearly the same score change places
-    model = LanguageModel(loaded.name, loaded.network.float(), loaded.tokenizer)
+    model = load_model(dtype=torch.float32)
     document = beginning(model, options.document, options.tokens)
     task = Task(model, document, options.slots, Settings(), None, Progress())
     tokens = task.whole_reading()

@@ -16,6 +16,7 @@ import torch
 from precis import attention
 from precis.errors import ModelError, PrecisError
 from precis.language_model import LanguageModel
+from precis.packed_linear import PackedLinear, available, pack_linear_layers
 from precis.work_folder import write_atomically
 
 DEFAULT_MODEL = "smollm2-135m-instruct"
@@ -27,7 +28,7 @@ def cache_folder() -> Path:
     return Path(os.environ.get("PRECIS_CACHE") or platformdirs.user_cache_dir("precis"))
 
 
-def load_model(name: str | None = None) -> LanguageModel:
+def load_model(name: str | None = None, *, dtype: torch.dtype | None = None) -> LanguageModel:
     """Load a frozen causal language model.
 
     Parameters
@@ -45,10 +46,12 @@ def load_model(name: str | None = None) -> LanguageModel:
     if name.endswith(".gguf") and not Path(name).is_file():
         raise ModelError(f"There is no model file {name}.")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    dtype = arithmetic(device)
     try:
-        network, tokenizer = _from_pretrained(name, _source(name), dtype)
-        return LanguageModel(name, network.to(device), tokenizer)
+        network, tokenizer = _from_pretrained(name, _source(name), dtype or arithmetic(device))
+        model = LanguageModel(name, network.to(device), tokenizer)
+        if device.type == "cpu":
+            pack_linear_layers(model.network)
+        return model
     except PrecisError:
         raise
     except (OSError, ValueError, KeyError, ImportError, AttributeError, TypeError, RuntimeError) as error:
@@ -75,7 +78,7 @@ def arithmetic(device: torch.device) -> torch.dtype:
     """
     if device.type == "cuda":
         return torch.bfloat16
-    note = cache_folder() / f"arithmetic-torch-{torch.__version__}"
+    note = cache_folder() / f"arithmetic-{'packed' if available() else 'plain'}-torch-{torch.__version__}"
     known = {"bfloat16": torch.bfloat16, "float32": torch.float32}
     if note.is_file() and (kept := known.get(note.read_text().strip())):
         return kept
@@ -90,11 +93,13 @@ def arithmetic(device: torch.device) -> torch.dtype:
 
 def _seconds_a_product(dtype: torch.dtype) -> float:
     """Time the matrix product of a training step, best of several."""
-    left, right = torch.ones(512, 1024, dtype=dtype), torch.ones(1024, 1024, dtype=dtype)
+    states = torch.ones(512, 1024, dtype=dtype)
+    plain = torch.nn.Linear(1024, 1024, bias=False, dtype=dtype).requires_grad_(False)
+    layer = PackedLinear(plain) if available() else plain
     times = []
     for _ in range(15):
         start = time.perf_counter()
-        torch.nn.functional.linear(left, right)
+        layer(states)
         times.append(time.perf_counter() - start)
     return min(times)
 

@@ -1,0 +1,66 @@
+"""Packed weights change the time that a product takes, and nothing else."""
+
+import pytest
+import torch
+from torch import nn
+
+from precis.attention import Rows
+from precis.language_model import Row
+from precis.model_source import load_model
+from precis.packed_linear import PackedLinear, available, pack_linear_layers
+from precis.prefix import Prefix
+from tests.conftest import ARCHITECTURES, RECALL_MODEL, make_network
+
+pytestmark = pytest.mark.skipif(not available(), reason="this build of PyTorch has no oneDNN")
+
+TOLERANCES = {torch.float32: {"rtol": 1e-5, "atol": 1e-5}, torch.bfloat16: {"rtol": 2e-2, "atol": 2e-2}}
+
+
+@pytest.mark.parametrize("dtype", TOLERANCES)
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("shape", [(1, 24), (3, 24), (2, 130, 24), (0, 24)])
+def test_outputs_and_gradients_are_those_of_the_plain_layer(dtype, bias, shape):
+    torch.manual_seed(0)
+    plain = nn.Linear(24, 7, bias=bias).to(dtype).requires_grad_(False)
+    layer = PackedLinear(plain)
+    states = torch.randn(shape, dtype=dtype, requires_grad=True)
+    outputs = [module(states) for module in (plain, layer)]
+    gradients = [torch.autograd.grad((out.float() ** 2).sum(), states)[0] for out in outputs]
+    torch.testing.assert_close(*outputs, **TOLERANCES[dtype])
+    torch.testing.assert_close(*gradients, **TOLERANCES[dtype])
+    with torch.no_grad():
+        assert torch.equal(layer(states), outputs[1])
+
+
+@pytest.mark.parametrize("model_type", ARCHITECTURES)
+def test_a_packed_network_says_the_same_and_keeps_its_weights(model_type):
+    plain, network = (make_network(model_type, 50).float().requires_grad_(False) for _ in range(2))
+    network.load_state_dict(plain.state_dict())
+    pack_linear_layers(network)
+    assert not any(type(module) is nn.Linear for module in network.modules())
+    after = network.state_dict()
+    assert after.keys() == plain.state_dict().keys()
+    for name, weight in plain.state_dict().items():
+        assert torch.equal(after[name], weight)
+    column = torch.arange(5)
+    nothing = Prefix.empty(0, 0, 0, dtype=torch.float32, device=torch.device("cpu"))
+    logits = [
+        each(
+            input_ids=torch.tensor([[5, 6, 7, 8, 9]]),
+            position_ids=column[None],
+            use_cache=False,
+            rows=Rows(torch.zeros_like(column), column, nothing, count=1, width=5),
+        ).logits
+        for each in (plain, network)
+    ]
+    torch.testing.assert_close(*logits, rtol=1e-4, atol=1e-4)
+
+
+def test_a_loaded_model_is_packed_and_gradients_reach_a_prefix():
+    model = load_model(str(RECALL_MODEL))
+    assert any(isinstance(module, PackedLinear) for module in model.network.modules())
+    prefix = model.prefill([5, 6, 7])
+    prefix.keys.requires_grad_()
+    model.given(prefix).answer_logits([Row([8, 9], [10, 11])]).sum().backward()
+    assert prefix.keys.grad is not None
+    assert prefix.keys.grad.abs().sum() > 0
