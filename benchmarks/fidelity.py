@@ -384,7 +384,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _measure(options: argparse.Namespace, sweeps: dict[str, list[Any]]) -> None:
-    subjects = list(_subjects(options))
+    subjects = list(subjects_of(options))
     if not subjects:
         sys.exit("No document: give --squad with --pairs, or --fairytales with --stories or --count.")
     cells = grid(subjects, options.ratios, options.methods, Settings(), sweeps)
@@ -393,7 +393,8 @@ def _measure(options: argparse.Namespace, sweeps: dict[str, list[Any]]) -> None:
     Grid(options.folder, load_model(options.model), options.answers, options.retry).run(cells)
 
 
-def _subjects(options: argparse.Namespace) -> Iterator[Subject]:
+def subjects_of(options: argparse.Namespace) -> Iterator[Subject]:
+    """Load the documents that `document_options` were given for."""
     if options.squad:
         yield from squad_subjects(options.squad, options.pairs)
     if options.fairytales and options.stories:
@@ -402,15 +403,20 @@ def _subjects(options: argparse.Namespace) -> Iterator[Subject]:
         yield from shortest_fairytales(options.fairytales, options.shortest_words, options.count)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("folder", type=Path, help="where cells and unfinished work are kept")
+def document_options(parser: argparse.ArgumentParser) -> None:
+    """Let a command be told which documents to measure."""
     parser.add_argument("--squad", type=Path, help="a file in SQuAD's JSON format")
     parser.add_argument("--pairs", nargs="+", default=["4+15", "11+13", "20+22"], help="its articles, from 1")
     parser.add_argument("--fairytales", type=Path, help="FairytaleQA's folder of one split")
     parser.add_argument("--stories", nargs="+", help="names of stories; otherwise the shortest ones of")
     parser.add_argument("--shortest-words", type=int, default=1500, help="that many words or more,")
     parser.add_argument("--count", type=int, default=4, help="that many of them")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("folder", type=Path, help="where cells and unfinished work are kept")
+    document_options(parser)
     parser.add_argument("--ratios", nargs="+", type=float, default=[10.0, 20.0, 50.0])
     parser.add_argument("--methods", nargs="+", default=list(METHODS), metavar="METHOD")
     parser.add_argument("--minutes", nargs="+", type=float, help="limit of a compile; several: a sweep")

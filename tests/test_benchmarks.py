@@ -6,7 +6,7 @@ import json
 import pytest
 import torch
 
-from benchmarks import datasets, fidelity
+from benchmarks import datasets, fallback, fidelity
 from benchmarks.datasets import Subject
 from benchmarks.fidelity import METHODS, Cell, Grid, grid
 from benchmarks.gather import gather, headline, summary
@@ -459,3 +459,12 @@ def test_unknown_methods_and_sweeps_of_rivals_are_refused(capsys):
         with pytest.raises(SystemExit):
             fidelity.main(["folder", *more])
         assert reason in capsys.readouterr().err
+
+
+def test_fallback_pools_the_answers_of_all_documents(model, tmp_path):
+    asked = {f"facts-{seed}": fallback.asked_of(make_subject(seed), model, tmp_path) for seed in (1, 2)}
+    pooled = fallback.summary(asked)
+    assert pooled["documents"] == {"facts-1": 5, "facts-2": 5}
+    first, *_, last = pooled["trade_off"]
+    assert (first["share"], last["share"]) == (0.0, 1.0)
+    assert first["agreement"] == pooled["agreement"] <= last["agreement"] == 1.0
