@@ -1,14 +1,16 @@
 """The frozen model: conditioning on a prefix equals reading the whole sequence."""
 
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
 
 from precis import attention
 from precis.attention import Limits
+from precis.decoding import Decoder, Request, Sampling
 from precis.errors import ModelError, QuestionsError
-from precis.language_model import LanguageModel, Row, Sampling
+from precis.language_model import LanguageModel, Row
 from tests.conftest import make_model, make_network, make_tokenizer
 
 DOCUMENT = list(range(20, 50))
@@ -67,6 +69,77 @@ def test_many_rows_through_few_places_equal_single_ones(tiny_model, monkeypatch)
     assert [generation.tokens for generation in many] == [
         given.generate([question], max_tokens=9)[0].tokens for question in questions
     ]
+
+
+def mixed_requests(model):
+    """Requests after three prefixes of different lengths, one of them with biases, in no order."""
+    whole = model.prefill(DOCUMENT)
+    places = torch.arange(0, 30, 4).expand(model.layers, model.kv_heads, -1)
+    short = whole.select(places)
+    draw = torch.Generator().manual_seed(3)
+    bias = torch.randn(short.keys.shape[:3], generator=draw, dtype=torch.float64)
+    bias[:, 0, 5:] = -torch.inf
+    prefixes = [whole, replace(short, bias=bias), model.prefill(list(range(100, 107)))]
+    return [
+        Request(
+            prefixes[n * 5 // 2 % 3], [20 + n] * (1 + n % 4), 4 + n % 5, top_k=n % 3, entropies=n % 2 == 0
+        )
+        for n in range(11)
+    ]
+
+
+def test_rows_after_different_prefixes_equal_rows_alone(any_model, monkeypatch):
+    requests = mixed_requests(any_model)
+    alone = [any_model.generate([request])[0] for request in requests]
+    for places in (3, 96):
+        monkeypatch.setattr("precis.language_model.ROWS_AT_ONCE", places)
+        for one, other in zip(any_model.generate(requests), alone, strict=True):
+            assert one.tokens == other.tokens
+            assert one.top_ids == other.top_ids
+            for name in ("log_probabilities", "entropies"):
+                assert getattr(one, name) == pytest.approx(getattr(other, name), rel=1e-4, abs=1e-5)
+
+
+def test_what_a_row_samples_does_not_depend_on_the_rows_beside_it(tiny_model):
+    requests = [
+        replace(request, sampling=Sampling(1.3, seed=number))
+        for number, request in enumerate(mixed_requests(tiny_model))
+    ]
+    together = [generation.tokens for generation in tiny_model.generate(requests)]
+    assert together == [tiny_model.generate([request])[0].tokens for request in requests]
+    greedy = [generation.tokens for generation in tiny_model.generate(mixed_requests(tiny_model))]
+    assert together != greedy
+
+
+def test_samples_follow_the_nucleus(tiny_model):
+    prefix = tiny_model.prefill(DOCUMENT)
+    scores = next(tiny_model.given(prefix).score([Row([60], [0])]))[0]
+    order = scores.exp().sort(descending=True)
+    nucleus = order.indices[: int((order.values.cumsum(0) < 0.5).sum()) + 1]
+    requests = [Request(prefix, [60], 1, Sampling(1.0, top_p=0.5, seed=seed)) for seed in range(300)]
+    drawn = [generation.tokens[0] for generation in tiny_model.generate(requests)]
+    assert set(drawn) <= set(nucleus.tolist())
+    expected = scores.exp()[nucleus[0]] / scores.exp()[nucleus].sum()
+    assert drawn.count(int(nucleus[0])) / 300 == pytest.approx(float(expected), abs=0.1)
+
+
+def test_a_decoder_takes_in_and_drops_requests_at_any_time(tiny_model):
+    requests = mixed_requests(tiny_model)
+    alone = [tiny_model.generate([request])[0].tokens for request in requests]
+    decoder, done = Decoder(tiny_model, places=4), {}
+    for number, request in enumerate(requests):
+        assert decoder.submit(request) == number
+        decoder.advance()
+        done |= {row.number: row.generation.tokens for row in decoder.retire()}
+        if number == 6:
+            decoder.drop(5)
+            decoder.drop(6)
+            decoder.drop(0)
+    while decoder.waiting or decoder.active:
+        decoder.advance()
+        done |= {row.number: row.generation.tokens for row in decoder.retire()}
+    assert done == {number: tokens for number, tokens in enumerate(alone) if number in done}
+    assert set(range(11)) - {5, 6} <= done.keys()
 
 
 def test_a_stop_token_ends_a_row_and_a_limit_the_rest(tiny_model):

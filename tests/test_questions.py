@@ -4,6 +4,7 @@ import pytest
 
 from precis import questions
 from precis.document import Document
+from precis.language_model import LanguageModel
 from precis.questions import BRIEF, brief_count, self_study
 from precis.spans import spans_of
 from precis.work_folder import WorkFolder
@@ -22,11 +23,14 @@ def written(monkeypatch):
     """What is written for each span, in turn, without a model's time."""
     log = []
 
-    def write(_, worked, passage, place, count, seed, work):
-        log.append((place, count, seed))
-        return [f"What is number {n} of {place} by seed {seed}?" for n in range(count)]
+    def write(_, batch, seed):
+        log.extend((place, count, seed) for place, count in batch)
+        return {
+            place: [f"What is number {n} of {place} by seed {seed}?" for n in range(count)]
+            for place, count in batch
+        }
 
-    monkeypatch.setattr(questions, "_study_span", write)
+    monkeypatch.setattr(questions._Writer, "write", write)
     return log
 
 
@@ -43,12 +47,26 @@ def test_where_time_is_short_every_span_gets_a_few_questions_first(model, tmp_pa
     assert len(study.questions) == sum(count for _, count, _ in written)
 
 
-def test_time_that_runs_out_ends_the_first_round_too(model, tmp_path, written):
+def test_time_that_runs_out_ends_the_first_round_too(model, tmp_path, written, monkeypatch):
+    monkeypatch.setattr(questions, "ROWS_AT_ONCE", BRIEF)  # one span a batch
     study = self_study(
         model, DOCUMENT, 90, 0, WorkFolder(tmp_path), brief_first=True, out_of_time=lambda: True
     )
     assert len(written) == 1
     assert len(study.questions) == BRIEF
+
+
+def test_spans_asked_together_get_the_questions_of_spans_asked_alone(model, tmp_path, monkeypatch):
+    def asked(name):
+        self_study(model, DOCUMENT, 20, 3, WorkFolder(tmp_path / name))
+        return {path.name: path.read_text() for path in (tmp_path / name).iterdir()}
+
+    together = asked("together")
+    assert len(together) == len(spans_of(DOCUMENT.text, model.chat))
+    monkeypatch.setattr(questions, "ROWS_AT_ONCE", 1)
+    assert asked("alone") == together
+    monkeypatch.setattr(LanguageModel, "prefill", lambda *_, **__: pytest.fail("read a span again"))
+    assert asked("together") == together
 
 
 def test_without_haste_there_is_one_round(model, tmp_path, written):

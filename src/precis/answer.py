@@ -8,8 +8,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from precis.confidence import Calibration, features_of
+from precis.decoding import Token
 from precis.errors import QuestionsError
-from precis.language_model import Conditioned, Token
+from precis.language_model import Conditioned
 
 LONGEST = 256
 

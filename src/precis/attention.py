@@ -17,13 +17,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from precis.errors import ModelError
-from precis.prefix import Prefix
+from precis.prefix import Prefix, PrefixStack
 
 IMPLEMENTATION = "precis_shared_prefix"
 
@@ -61,7 +62,7 @@ class Rows:
     row, column
         `[token]`, int64: the row of each packed token, and its place in that row, from 0.
     prefix
-        What every row attends to.
+        What every row attends to, or a stack of what they do.
     count, width
         The number of rows; the largest column plus one.
     own
@@ -74,6 +75,8 @@ class Rows:
         prefix gets is added up here (the warm start chooses by it).
     observe
         See `Observer`; for what chooses or fits slots by the queries that will attend to them.
+    member
+        `[row]`, int64: which member of a stack each row stands after; None where `prefix` is one.
     keep
         Whether to keep the keys and values of this pass in `kept`, and how each layer limits what it
         sees in `limits` (reading a document).
@@ -81,13 +84,14 @@ class Rows:
 
     row: Tensor
     column: Tensor
-    prefix: Prefix
+    prefix: Prefix | PrefixStack
     count: int
     width: int
     own: RowCache | None = None
     first: int = 0
     importance: Tensor | None = None
     observe: Observer | None = None
+    member: Tensor | None = None
     keep: bool = False
     kept: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)
     limits: dict[int, Limits] = field(default_factory=dict)
@@ -96,7 +100,34 @@ class Rows:
     @property
     def positions(self) -> Tensor:
         """`[token]`: the position of each packed token, as the rotary embedding takes it."""
-        return self.prefix.next_position + self.column
+        if self.member is None:
+            return self.prefix.next_position + self.column
+        return self.starts[self.row, 0] + self.column
+
+    @cached_property
+    def starts(self) -> Tensor:
+        """The positions of the rows' first tokens: `[row, 1]`, after one prefix `[1, 1]`."""
+        if isinstance(self.prefix, PrefixStack):
+            return self.prefix.next_positions[self.member].unsqueeze(1)
+        return torch.full((1, 1), self.prefix.next_position, device=self.column.device)
+
+    @cached_property
+    def grid(self) -> tuple[int, Tensor]:
+        """Where rows stand when those after the same member of a stack are put side by side.
+
+        Returns
+        -------
+        The width of such a grid, which is the most rows of any member; and `[row]`, the place of each
+        row in it, member by member.
+        """
+        assert self.member is not None
+        order = torch.argsort(self.member, stable=True)
+        counts = torch.bincount(self.member)
+        first = counts.cumsum(0) - counts
+        rank = torch.empty_like(order)
+        rank[order] = torch.arange(len(order), device=order.device) - first[self.member[order]]
+        width = int(counts.max())
+        return width, self.member * width + rank
 
     @property
     def one_token_each(self) -> bool:
@@ -134,6 +165,20 @@ class RowCache:
         shape = (layers, rows, kv_heads, width, head_dim)
         self.keys = torch.zeros(shape, dtype=prefix.keys.dtype, device=prefix.keys.device)
         self.values = torch.zeros_like(self.keys)
+
+    def grow(self, rows: int, width: int) -> None:
+        """Make room for more rows, or wider ones; what is stored stays."""
+        layers, had_rows, kv_heads, had_width, head_dim = self.keys.shape
+        if rows <= had_rows and width <= had_width:
+            return
+        # by half at least, so that what comes one by one is not copied every time
+        rows = had_rows if rows <= had_rows else max(rows, had_rows * 3 // 2)
+        shape = (layers, rows, kv_heads, max(width, had_width), head_dim)
+        for name in ("keys", "values"):
+            old: Tensor = getattr(self, name)
+            new = old.new_zeros(shape)
+            new[:, :had_rows, :, :had_width] = old
+            setattr(self, name, new)
 
     def write(self, layer: int, rows: Rows, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
         """Store packed keys and values `[token, kv_head, head_dim]`; give all so far.
@@ -237,29 +282,26 @@ def _attend(
     group = heads // kv_heads
     # [kv_head, row, group, query, head_dim]: all rows' queries of a KV head stand together
     query = query.view(count, queries, kv_heads, group, head_dim).permute(2, 0, 3, 1, 4) * scaling
-    flat = query.reshape(kv_heads, count * group * queries, head_dim)
-    if prefix.slots:
-        prefix_key, prefix_value = prefix.keys[0], prefix.values[0]
-    else:
-        prefix_key = prefix_value = key.new_empty(kv_heads, 0, head_dim)
     own_query = query.reshape(kv_heads, count, group * queries, head_dim)
     own_scores = torch.matmul(own_query, key.permute(1, 0, 3, 2)).view(kv_heads, count, group, queries, width)
     if softcap is not None:
         own_scores = softcap * torch.tanh(own_scores / softcap)
     own_scores = own_scores.masked_fill(~rows.visible(window)[None, :, None], float("-inf"))
     own_scores = own_scores.view(kv_heads, count, group * queries, width)
+    own_value = value.transpose(0, 1)
+    if not prefix.slots:
+        prefix = Prefix.empty(1, kv_heads, head_dim, dtype=key.dtype, device=key.device)
     if _can_fuse(prefix, rows, window, softcap):
-        out = _fused(flat, prefix_key, prefix_value, own_scores, value.transpose(0, 1))
+        out = _fused(own_query, prefix, own_scores, own_value)
     else:
-        prefix_scores = torch.bmm(flat, prefix_key.transpose(1, 2)).view(
-            kv_heads, count, group, queries, prefix_key.shape[1]
-        )
+        scores = _products(own_query, prefix.keys.mT, rows)
+        scores = scores.view(kv_heads, count, group, queries, prefix.slots)
         if softcap is not None:
-            prefix_scores = softcap * torch.tanh(prefix_scores / softcap)
+            scores = softcap * torch.tanh(scores / softcap)
         if prefix.bias is not None:
-            prefix_scores = prefix_scores + prefix.bias[0][:, None, None, None, :]
-        prefix_scores = _within_window(prefix_scores, prefix, rows, window)
-        out = _plain(layer, rows, prefix_scores, prefix_value, own_scores, value.transpose(0, 1))
+            scores = scores + _by_row(prefix.bias, rows)[:, :, None, None]
+        scores = _within_window(scores, prefix, rows, window)
+        out = _plain(layer, rows, scores, prefix, own_scores, own_value)
     return (
         out.view(kv_heads, count, group, queries, head_dim)
         .permute(1, 3, 0, 2, 4)
@@ -267,8 +309,28 @@ def _attend(
     )
 
 
+def _by_row(states: Tensor, rows: Rows) -> Tensor:
+    """`[member, kv_head, …]` → `[kv_head, row, …]`; where there is one member, it stands for all rows."""
+    return (states if rows.member is None else states[rows.member]).transpose(0, 1)
+
+
+def _products(states: Tensor, matrices: Tensor, rows: Rows) -> Tensor:
+    """Multiply `[kv_head, row, query, …]` by `[member, kv_head, …, …]`, one product a member and KV head."""
+    kv_heads, count, queries, inner = states.shape
+    outer = matrices.shape[-1]
+    if rows.member is None or len(matrices) == 1:
+        out = torch.matmul(states.reshape(1, kv_heads, count * queries, inner), matrices)
+        return out.view(kv_heads, count, queries, outer)
+    members = len(matrices)
+    width, place = rows.grid
+    laid = states.new_zeros(kv_heads, members * width, queries, inner).index_copy(1, place, states)
+    by_member = laid.view(kv_heads, members, width * queries, inner).transpose(0, 1)
+    out = torch.matmul(by_member, matrices).transpose(0, 1)
+    return out.reshape(kv_heads, members * width, queries, outer).index_select(1, place)
+
+
 def _plain(
-    layer: int, rows: Rows, prefix_scores: Tensor, prefix_value: Tensor, own_scores: Tensor, value: Tensor
+    layer: int, rows: Rows, prefix_scores: Tensor, prefix: Prefix, own_scores: Tensor, value: Tensor
 ) -> Tensor:
     """One softmax over scores that are laid out side by side; differentiable.
 
@@ -283,8 +345,7 @@ def _plain(
     prefix_weights, own_weights = weights[..., :slots], weights[..., slots:]
     if rows.importance is not None:
         _add_importance(rows, layer, prefix_weights.view(prefix_scores.shape))
-    out = torch.bmm(prefix_weights.reshape(kv_heads, count * queries, slots), prefix_value)
-    return out.view(kv_heads, count, queries, -1) + torch.matmul(own_weights, value)
+    return _products(prefix_weights, prefix.values, rows) + torch.matmul(own_weights, value)
 
 
 def _can_fuse(prefix: Prefix, rows: Rows, window: int | None, softcap: float | None) -> bool:
@@ -297,6 +358,7 @@ def _can_fuse(prefix: Prefix, rows: Rows, window: int | None, softcap: float | N
         and prefix.keys.dtype != torch.bfloat16
         and prefix.slots >= FEWEST_FUSED
         and prefix.bias is None
+        and rows.member is None
         and (window is None or _reaches_back(rows, window))
         and softcap is None
         and rows.importance is None
@@ -304,9 +366,7 @@ def _can_fuse(prefix: Prefix, rows: Rows, window: int | None, softcap: float | N
     )
 
 
-def _fused(
-    query: Tensor, prefix_key: Tensor, prefix_value: Tensor, own_scores: Tensor, value: Tensor
-) -> Tensor:
+def _fused(query: Tensor, prefix: Prefix, own_scores: Tensor, value: Tensor) -> Tensor:
     """Attend to the prefix in PyTorch's fused kernel, to the row plainly, and weigh the two outputs.
 
     Each part's share is that of its sum of exponentials, as in attention over blocks (Dao et al., 2022,
@@ -315,9 +375,9 @@ def _fused(
     Parameters
     ----------
     query
-        `[kv_head, all queries, head_dim]`, scaled.
-    prefix_key, prefix_value
-        `[kv_head, slot, head_dim]`.
+        `[kv_head, row, query of the group, head_dim]`, scaled.
+    prefix
+        That of one layer.
     own_scores
         `[kv_head, row, query of the group, key]`.
     value
@@ -329,7 +389,7 @@ def _fused(
     """
     kv_heads, count, queries, _ = own_scores.shape
     out, total = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
-        query.unsqueeze(0), prefix_key.unsqueeze(0), prefix_value.unsqueeze(0), scale=1.0
+        query.flatten(1, 2).unsqueeze(0), prefix.keys, prefix.values, scale=1.0
     )
     out = out[0].view(kv_heads, count, queries, -1)
     total = total.reshape(kv_heads, count, queries, 1)
@@ -349,9 +409,9 @@ def _within_window(scores: Tensor, prefix: Prefix, rows: Rows, window: int | Non
     """Hide the slots that a sliding window has left behind."""
     if window is None or _reaches_back(rows, window):
         return scores
-    key = prefix.positions[0]
-    query = rows.prefix.next_position + rows.query_columns
-    seen = key[:, None, None, :] > query[None, :, :, None] - window
+    key = _by_row(prefix.positions, rows)
+    query = rows.starts + rows.query_columns
+    seen = key[:, :, None] > query[None, :, :, None] - window
     return scores.masked_fill(~seen.unsqueeze(2), float("-inf"))
 
 

@@ -400,7 +400,9 @@ class _Compilation:
         given = self.model.given(soft_prompt.prefix(self.model))
         prompts = [gold.asking for gold in golds]
         try:
-            generations = given.generate(prompts, max_tokens=LONGEST_ANSWER, progress=self.progress.advance)
+            generations = given.generate(
+                prompts, max_tokens=LONGEST_ANSWER, entropies=True, progress=self.progress.advance
+            )
         except KeyboardInterrupt:
             return None
         decode = self.model.chat.decode

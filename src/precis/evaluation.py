@@ -16,10 +16,11 @@ from precis.artifact import Artifact, Manifest
 from precis.bootstrap import recovery_interval
 from precis.compilation import Settings
 from precis.confidence import AGREEING_F1, Calibration, Reliability, features_of, reliability
+from precis.decoding import Generation
 from precis.document import Document
 from precis.errors import PrecisError
 from precis.gold import LONGEST_ANSWER, ROOM, Teacher
-from precis.language_model import Generation, LanguageModel, Row
+from precis.language_model import LanguageModel, Row
 from precis.passages import Passages
 from precis.progress import Progress
 from precis.questions import Question
@@ -472,7 +473,7 @@ class _Exam:
             prompts = [self.prompts[member] for member in fitting]
             said: list[Generation | None] = [None] * len(fitting)
             if answers:
-                said = [*given.generate(prompts, max_tokens=LONGEST_ANSWER)]
+                said = [*given.generate(prompts, max_tokens=LONGEST_ANSWER, entropies=True)]
             rows = [Row(self.prompts[member], self.golds[member]) for member in fitting]
             for member, scores, generation in zip(fitting, given.score(rows), said, strict=True):
                 text = None if generation is None else self.model.chat.decode(generation.tokens)

@@ -14,8 +14,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from precis.decoding import Generation
 from precis.document import Document
-from precis.language_model import Generation, LanguageModel, Row
+from precis.language_model import LanguageModel, Row
 from precis.passages import Passages
 from precis.prefix import Prefix
 from precis.questions import Question

@@ -6,6 +6,7 @@ A document's KV cache and a trained soft prompt are the same type. Whatever stan
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -80,7 +81,7 @@ class Prefix:
         return self.bias.detach() > -torch.inf
 
     @cached_property
-    def _widths(self) -> list[int]:
+    def layer_widths(self) -> list[int]:
         """By layer: how many slots there are up to the last one that a head shows."""
         if self.bias is None:
             return [self.slots] * self.keys.shape[0]
@@ -92,7 +93,7 @@ class Prefix:
         """Give the prefix of one layer, without slots that are hidden at the end of all its heads."""
         if not len(self.keys):
             return self
-        return self._part(slice(number, number + 1), slice(None), slice(self._widths[number]))
+        return self._part(slice(number, number + 1), slice(None), slice(self.layer_widths[number]))
 
     def head(self, number: int) -> Prefix:
         """Give the prefix of one KV head in all layers."""
@@ -179,6 +180,62 @@ class Prefix:
             values=self.values.to(device, dtype),
             positions=self.positions.to(device),
             bias=None if self.bias is None else self.bias.to(device, dtype),
+        )
+
+
+class PrefixStack:
+    """Several prefixes side by side, so that rows which stand after different ones share a pass.
+
+    All are padded to the most slots of any, with slots that a bias of −inf hides.
+
+    Parameters
+    ----------
+    prefixes
+        Of the same model; one at least.
+
+    Attributes
+    ----------
+    next_positions
+        `[member]`, int64.
+    next_position
+        The largest of them.
+    slots
+        The most slots of any member.
+    """
+
+    def __init__(self, prefixes: Sequence[Prefix]) -> None:
+        self.slots = max(prefix.slots for prefix in prefixes)
+        self.next_position = max(prefix.next_position for prefix in prefixes)
+        device = prefixes[0].keys.device
+        self.next_positions = torch.tensor([prefix.next_position for prefix in prefixes], device=device)
+        alike = all(prefix.slots == self.slots and prefix.bias is None for prefix in prefixes)
+        # [layer, member, kv_head, slot, …]
+        self._keys = self._stacked([prefix.keys for prefix in prefixes], 0)
+        self._values = self._stacked([prefix.values for prefix in prefixes], 0)
+        self._positions = self._stacked([prefix.positions for prefix in prefixes], 0)
+        self._bias = (
+            None if alike else self._stacked([_bias_or_zeros(prefix) for prefix in prefixes], -torch.inf)
+        )
+        widths = [prefix.layer_widths for prefix in prefixes]
+        self._widths = [max(layer) for layer in zip(*widths, strict=True)]
+
+    def _stacked(self, parts: Sequence[Tensor], fill: float) -> Tensor:
+        first = parts[0]
+        layers, kv_heads = first.shape[:2]
+        whole = first.new_full((layers, len(parts), kv_heads, self.slots, *first.shape[3:]), fill)
+        for member, part in enumerate(parts):
+            whole[:, member, :, : part.shape[2]] = part
+        return whole
+
+    def layer(self, number: int) -> Prefix:
+        """Give one layer of all members, the member in the layer's place: `[member, kv_head, slot, …]`."""
+        place = (number, slice(None), slice(None), slice(self._widths[number]))
+        return Prefix(
+            self._keys[place],
+            self._values[place],
+            self._positions[place],
+            self.next_position,
+            None if self._bias is None else self._bias[place],
         )
 
 

@@ -10,12 +10,13 @@ from __future__ import annotations
 import math
 import random
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from precis.chat import Turn
+from precis.decoding import ROWS_AT_ONCE, Request, Sampling
 from precis.document import Document
-from precis.language_model import LanguageModel, Sampling
+from precis.language_model import LanguageModel
 from precis.prefix import Prefix
 from precis.spans import spans_of, spread_out
 from precis.work_folder import WorkFolder, key_of
@@ -127,26 +128,34 @@ def self_study(
         Whether to go round the document twice, with a few questions a span in the first round: time that
         runs out then leaves no part unasked. It costs the reading of every span once more.
     out_of_time
-        Asked after every span; where it says yes, the study ends with what it has.
+        Asked after every batch of spans; where it says yes, the study ends with what it has.
     progress
         Called with the number of questions just written.
     """
     spans = spans_of(document.text, model.chat) if count else []
     shares = _shares(count, [span.tokens for span in spans])
-    worked_tokens, _ = model.chat.conversation(_WORKED, "")
-    worked = model.prefill(worked_tokens) if spans else model.empty_prefix()
+    writer = _Writer(model, [document.text[span.start : span.end].strip() for span in spans], work)
     written: dict[int, list[str]] = {}
     for turn, counts in enumerate(_rounds(shares) if brief_first else [shares]):
-        for place in spread_out(len(spans)):
-            if not counts[place]:
-                continue
-            passage = document.text[spans[place].start : spans[place].end].strip()
-            texts = _study_span(model, worked, passage, place, counts[place], seed + turn * 7919, work)
-            written[place] = written.get(place, []) + texts
-            progress(counts[place])
+        for batch in _batches([(place, counts[place]) for place in spread_out(len(spans)) if counts[place]]):
+            for place, texts in writer.write(batch, seed + turn * 7919).items():
+                written[place] = written.get(place, []) + texts
+            progress(sum(share for _, share in batch))
             if out_of_time() and len(_gather(written).questions) >= ENOUGH:
                 return _gather(written)
     return _gather(written)
+
+
+def _batches(shares: Sequence[tuple[int, int]]) -> Iterator[list[tuple[int, int]]]:
+    """Join spans until their questions fill a step."""
+    batch: list[tuple[int, int]] = []
+    for place, count in shares:
+        if batch and sum(share for _, share in batch) + count > ROWS_AT_ONCE:
+            yield batch
+            batch = []
+        batch.append((place, count))
+    if batch:
+        yield batch
 
 
 def _rounds(shares: Sequence[int]) -> list[list[int]]:
@@ -155,35 +164,70 @@ def _rounds(shares: Sequence[int]) -> list[list[int]]:
     return [brief, [share - few for share, few in zip(shares, brief, strict=True)]]
 
 
-def _study_span(
-    model: LanguageModel,
-    worked: Prefix,
-    passage: str,
-    place: int,
-    count: int,
-    seed: int,
-    work: WorkFolder,
-) -> list[str]:
-    before, reading = model.chat.conversation(_WORKED, _REQUEST + passage)
-    beginnings = _beginnings(count, seed + place)
-    key = key_of(before, reading, beginnings, seed, place, LONGEST_QUESTION, TEMPERATURE)
-    kept = work.read_json(f"questions-{place:05d}-{key}")
-    if kept is not None:
-        return list(kept)
-    given = model.given(model.prefill(reading, after=worked))
-    generations = given.generate(
-        [model.chat.encode(beginning) for beginning in beginnings],
-        max_tokens=LONGEST_QUESTION,
-        sampling=Sampling(
-            temperature=TEMPERATURE, seed=seed * 100_003 + place, stops=model.chat.tokens_with("?\n")
-        ),
-    )
-    texts = [
-        model.chat.decode([*model.chat.encode(beginning), *generation.tokens])
-        for beginning, generation in zip(beginnings, generations, strict=True)
-    ]
-    work.write_json(f"questions-{place:05d}-{key}", texts)
-    return texts
+class _Writer:
+    """Lets the model write questions about passages, those about several passages together."""
+
+    def __init__(self, model: LanguageModel, passages: Sequence[str], work: WorkFolder) -> None:
+        self.model = model
+        self.passages = passages
+        self.work = work
+        self._stops = model.chat.tokens_with("?\n")
+        self._worked: Prefix | None = None
+
+    def write(self, batch: Sequence[tuple[int, int]], seed: int) -> dict[int, list[str]]:
+        """Write questions that the work folder does not hold yet.
+
+        Parameters
+        ----------
+        batch
+            Places of passages, and how many questions to write about each.
+        seed
+            Decides the beginnings and what is sampled.
+
+        Returns
+        -------
+        By place, what was written.
+        """
+        chat = self.model.chat
+        texts: dict[int, list[str]] = {}
+        names: dict[int, str] = {}
+        requests: list[Request] = []
+        begun: list[tuple[int, str]] = []
+        for place, count in batch:
+            before, reading = chat.conversation(_WORKED, _REQUEST + self.passages[place])
+            beginnings = _beginnings(count, seed + place)
+            key = key_of(before, reading, beginnings, seed, place, LONGEST_QUESTION, TEMPERATURE)
+            names[place] = f"questions-{place:05d}-{key}"
+            kept = self.work.read_json(names[place])
+            if kept is not None:
+                texts[place] = list(kept)
+                continue
+            prefix = self.model.prefill(reading, after=self._worked_turns(before))
+            requests += self._requests(prefix, beginnings, seed * 100_003 + place * MOST)
+            begun += [(place, beginning) for beginning in beginnings]
+        new: dict[int, list[str]] = {}
+        for (place, beginning), said in zip(begun, self.model.generate(requests), strict=True):
+            new.setdefault(place, []).append(chat.decode([*chat.encode(beginning), *said.tokens]))
+        for place, written in new.items():
+            self.work.write_json(names[place], written)
+        return texts | new
+
+    def _requests(self, prefix: Prefix, beginnings: Sequence[str], seed: int) -> list[Request]:
+        return [
+            Request(
+                prefix,
+                self.model.chat.encode(beginning),
+                LONGEST_QUESTION,
+                Sampling(temperature=TEMPERATURE, seed=seed + number, stops=self._stops),
+            )
+            for number, beginning in enumerate(beginnings)
+        ]
+
+    def _worked_turns(self, tokens: Sequence[int]) -> Prefix:
+        """Let the model read what stands before every passage, once."""
+        if self._worked is None:
+            self._worked = self.model.prefill(tokens)
+        return self._worked
 
 
 def _shares(count: int, tokens: Sequence[int]) -> list[int]:

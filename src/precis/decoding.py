@@ -1,0 +1,341 @@
+"""Writing answers: any number of requests, after one prefix or after many, in shared forward passes.
+
+A step reads all weights once, whatever the number of rows. So all rows at work take every step together;
+a row that ends makes place at once for one that waits. What a row writes depends on its own request
+alone, never on the company that it is in.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+from torch import Tensor
+
+from precis.attention import RowCache, Rows
+from precis.errors import QuestionsError
+from precis.prefix import Prefix, PrefixStack
+
+if TYPE_CHECKING:
+    from precis.language_model import LanguageModel
+
+# Tokens in one pass: enough to keep the matrix products busy, few enough to stay in memory.
+TOKENS_PER_PASS = 2048
+# Rows at work together: on two cores 96 rows take a third longer for a step than 48.
+ROWS_AT_ONCE = 96
+# Beyond so many most likely tokens lies no nucleus worth sorting a whole vocabulary for.
+NUCLEUS = 64
+
+
+class Token(NamedTuple):
+    """A token that the model chose.
+
+    `log_probability` is its own, `entropy` that of the distribution it was chosen from, in nats.
+    """
+
+    id: int
+    log_probability: float
+    entropy: float
+
+
+@dataclass
+class Generation:
+    """What the model wrote for one prompt.
+
+    `tokens` ends with the stop token if `finished`; otherwise the limit ended it. `log_probabilities`
+    holds one value a token, and so does `entropies` where they were asked for (see `Token`); `top_ids`
+    and `top_log_probabilities` hold one list of k a token, most likely first, where those were.
+    """
+
+    tokens: list[int] = field(default_factory=list)
+    finished: bool = False
+    log_probabilities: list[float] = field(default_factory=list)
+    entropies: list[float] = field(default_factory=list)
+    top_ids: list[list[int]] = field(default_factory=list)
+    top_log_probabilities: list[list[float]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How tokens are chosen: greedily at temperature 0 (the default), else by nucleus sampling.
+
+    `stops` are tokens that end a row, beside those that end the model's answers.
+    """
+
+    temperature: float = 0.0
+    top_p: float = 0.95
+    seed: int = 0
+    stops: frozenset[int] = frozenset()
+
+
+GREEDY = Sampling()
+
+
+@dataclass(frozen=True)
+class Request:
+    """A prompt that waits for its answer.
+
+    Parameters
+    ----------
+    prefix
+        What stands before it.
+    prompt
+        Its tokens.
+    max_tokens
+        The most tokens of an answer; fewer where the window ends earlier.
+    sampling
+        How tokens are chosen.
+    top_k
+        How many of the most likely tokens to keep at each position.
+    entropies
+        Whether to keep the entropy at each position, which takes a pass over the vocabulary.
+    """
+
+    prefix: Prefix
+    prompt: Sequence[int]
+    max_tokens: int
+    sampling: Sampling = GREEDY
+    top_k: int = 0
+    entropies: bool = False
+
+
+@dataclass
+class Active:
+    """A row at work: what it answers, and how many of its tokens the network has read."""
+
+    request: Request
+    number: int
+    limit: int
+    stops: frozenset[int]
+    read: int = 0
+    generation: Generation = field(default_factory=Generation)
+    random: torch.Generator | None = None
+
+    @property
+    def ended(self) -> bool:
+        """Whether its last token was to end it."""
+        written = self.generation.tokens
+        return bool(written) and (written[-1] in self.stops or len(written) >= self.limit)
+
+
+class Decoder:
+    """Rows at work.
+
+    Parameters
+    ----------
+    model
+        The frozen model.
+    places
+        The most rows at work together.
+    """
+
+    def __init__(self, model: LanguageModel, places: int = ROWS_AT_ONCE) -> None:
+        self.model = model
+        self.places = places
+        self.waiting: deque[Active] = deque()
+        self.active: list[Active] = []
+        self._cache: RowCache | None = None
+        self._members: list[Prefix] = []
+        self._stack: PrefixStack | None = None
+        self._submitted = 0
+
+    def submit(self, request: Request) -> int:
+        """Let a request wait for a place.
+
+        Returns
+        -------
+        The number that `retire` will give its answer under.
+
+        Raises
+        ------
+        QuestionsError
+            The prompt leaves no room for an answer in the model's window.
+        """
+        room = self.model.window - request.prefix.next_position
+        if len(request.prompt) >= room:
+            raise QuestionsError(
+                f"A question of {len(request.prompt)} tokens does not fit: {room} tokens are left of the "
+                f"window of {self.model.name} ({self.model.window}) after what stands before it. Ask a "
+                "shorter question."
+            )
+        sampling = request.sampling
+        row = Active(
+            request,
+            self._submitted,
+            min(request.max_tokens, room - len(request.prompt)),
+            self.model.chat.stop_tokens | sampling.stops,
+        )
+        if sampling.temperature > 0:
+            row.random = torch.Generator().manual_seed(sampling.seed)
+        self._submitted += 1
+        self.waiting.append(row)
+        return row.number
+
+    def advance(self) -> None:
+        """Let every row at work choose a token more, or rows that wait their first."""
+        # a new pass over prompts pays once a quarter of the places is free
+        if self.waiting and len(self.active) <= self.places * 3 // 4:
+            self._admit()
+        elif self.active:
+            self._step()
+
+    def retire(self) -> Iterator[Active]:
+        """Give up the rows that have ended, and let the last ones take their places."""
+        place = 0
+        while place < len(self.active):
+            row = self.active[place]
+            if not row.ended:
+                place += 1
+                continue
+            row.generation.finished = row.generation.tokens[-1] in row.stops
+            self._vacate(place)
+            yield row
+
+    def drop(self, number: int) -> None:
+        """Forget a request, wherever it is; nothing happens where it has ended."""
+        self.waiting = deque(row for row in self.waiting if row.number != number)
+        for place, row in enumerate(self.active):
+            if row.number == number:
+                self._vacate(place)
+                return
+
+    def _vacate(self, place: int) -> None:
+        last = self.active.pop()
+        if place < len(self.active):
+            assert self._cache is not None
+            self.active[place] = last
+            self._cache.move(len(self.active), place)
+
+    def _admit(self) -> None:
+        """Read the prompts of as many waiting rows as there are places, and choose first tokens."""
+        first = len(self.active)
+        new: list[Active] = []
+        tokens_left = tokens_per_pass(max(row.request.prefix.slots for row in self.waiting))
+        while self.waiting and first + len(new) < self.places:
+            tokens_left -= len(self.waiting[0].request.prompt)
+            if new and tokens_left < 0:
+                break
+            new.append(self.waiting.popleft())
+        self.active += new
+        self._make_room(new)
+        device = self.model.device
+        lengths = torch.tensor([len(row.request.prompt) for row in new])
+        rows = self._rows(
+            torch.repeat_interleave(torch.arange(len(new)), lengths),
+            torch.cat([torch.arange(length) for length in lengths]),
+            first,
+        )
+        tokens = [token for row in new for token in row.request.prompt]
+        logits = self.model.forward(tokens, rows, (lengths.cumsum(0) - 1).to(device))
+        for row in new:
+            row.read = len(row.request.prompt)
+        self._choose(logits, new)
+
+    def _step(self) -> None:
+        """Let every active row read its newest token and choose the next."""
+        column = torch.tensor([row.read for row in self.active])
+        rows = self._rows(torch.arange(len(self.active)), column, 0)
+        tokens = [row.generation.tokens[-1] for row in self.active]
+        logits = self.model.forward(tokens, rows, rows.row)
+        for row in self.active:
+            row.read += 1
+        self._choose(logits, self.active)
+
+    def _make_room(self, new: Sequence[Active]) -> None:
+        """See that the cache has places for all rows, each as wide as the widest may get."""
+        width = max(len(row.request.prompt) + row.limit for row in new)
+        if self._cache is None:
+            self._cache = RowCache(new[0].request.prefix, len(self.active), width)
+        self._cache.grow(len(self.active), width)
+
+    def _rows(self, row: Tensor, column: Tensor, first: int) -> Rows:
+        """Lay out the tokens of the active rows from `first` on."""
+        prefix, member = self._prefixes()
+        device = self.model.device
+        return Rows(
+            row.to(device),
+            column.to(device),
+            prefix,
+            count=len(self.active) - first,
+            width=int(column.max()) + 1,
+            own=self._cache,
+            first=first,
+            member=None if member is None else member[first:].to(device),
+        )
+
+    def _prefixes(self) -> tuple[Prefix | PrefixStack, Tensor | None]:
+        """Give what the active rows stand after, and, where they differ in that, which row after which."""
+        distinct = {id(row.request.prefix): row.request.prefix for row in self.active}
+        if len(distinct) == 1:
+            self._members, self._stack = [], None
+            return self.active[0].request.prefix, None
+        known = {id(member) for member in self._members}
+        # members that no row needs any more cost little; a new stack is made where it must be, or pays
+        if self._stack is None or not distinct.keys() <= known or len(distinct) <= len(known) // 2:
+            self._members = list(distinct.values())
+            self._stack = PrefixStack(self._members)
+        places = {id(member): place for place, member in enumerate(self._members)}
+        return self._stack, torch.tensor([places[id(row.request.prefix)] for row in self.active])
+
+    def _choose(self, logits: Tensor, rows: Sequence[Active]) -> None:
+        """Let every row choose from its logits `[row, vocabulary]`."""
+        norm = logits.logsumexp(-1)
+        chosen = _sample(logits, rows)
+        chosen_log = (logits.gather(1, chosen.unsqueeze(1)).squeeze(1) - norm).tolist()
+        for row, token, log_probability in zip(rows, chosen.tolist(), chosen_log, strict=True):
+            row.generation.tokens.append(token)
+            row.generation.log_probabilities.append(log_probability)
+        self._keep_entropies(logits, norm, rows)
+        self._keep_top(logits, norm, rows)
+
+    def _keep_entropies(self, logits: Tensor, norm: Tensor, rows: Sequence[Active]) -> None:
+        places = [place for place, row in enumerate(rows) if row.request.entropies]
+        if not places:
+            return
+        log_probabilities = (logits - norm.unsqueeze(1))[places]
+        entropies = torch.special.entr(log_probabilities.exp()).sum(dim=-1).tolist()
+        for place, entropy in zip(places, entropies, strict=True):
+            rows[place].generation.entropies.append(entropy)
+
+    def _keep_top(self, logits: Tensor, norm: Tensor, rows: Sequence[Active]) -> None:
+        most = max(row.request.top_k for row in rows)
+        if not most:
+            return
+        top = logits.topk(most, dim=-1)
+        values = (top.values - norm.unsqueeze(1)).tolist()
+        for row, ids, kept in zip(rows, top.indices.tolist(), values, strict=True):
+            if count := row.request.top_k:
+                row.generation.top_ids.append(ids[:count])
+                row.generation.top_log_probabilities.append(kept[:count])
+
+
+def tokens_per_pass(slots: int) -> int:
+    """How many tokens go through the network together: fewer after a long prefix.
+
+    Attention scores take memory in proportion to tokens times slots.
+    """
+    return max(256, min(TOKENS_PER_PASS, TOKENS_PER_PASS * 4096 // max(1, slots)))
+
+
+def _sample(logits: Tensor, rows: Sequence[Active]) -> Tensor:
+    """Choose one token a row, `[row]`."""
+    chosen = logits.argmax(dim=-1)
+    drawing = [place for place, row in enumerate(rows) if row.random is not None]
+    if not drawing:
+        return chosen
+    device = logits.device
+    samplings = [rows[place].request.sampling for place in drawing]
+    temperature = torch.tensor([sampling.temperature for sampling in samplings], device=device).unsqueeze(1)
+    top_p = torch.tensor([sampling.top_p for sampling in samplings], device=device).unsqueeze(1)
+    likely = (logits[drawing] / temperature).topk(min(NUCLEUS, logits.shape[-1]), dim=-1)
+    probabilities = torch.softmax(likely.values, dim=-1)
+    before = probabilities.cumsum(-1) - probabilities
+    summed = probabilities.masked_fill(before > top_p, 0.0).cumsum(-1)
+    drawn = torch.cat([torch.rand(1, generator=rows[place].random) for place in drawing]).to(device)
+    picked = torch.searchsorted(summed, drawn.unsqueeze(1) * summed[:, -1:], right=True)
+    last = (before <= top_p).sum(-1, keepdim=True) - 1
+    chosen[drawing] = likely.indices.gather(1, picked.minimum(last)).squeeze(1)
+    return chosen
