@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import json
 import sys
 from collections.abc import Callable, Iterator
@@ -14,6 +13,7 @@ import typer
 from rich.console import Console
 
 from precis.errors import PrecisError, SettingsError
+from precis.memory import keep_freed_memory
 
 if TYPE_CHECKING:
     from precis.answer import Answer
@@ -54,7 +54,7 @@ ModelName = Annotated[
 
 def main() -> None:
     """Run, and let no mistake of the user end in a traceback."""
-    _keep_freed_memory()
+    keep_freed_memory()
     try:
         with _plain_errors():
             app()
@@ -62,22 +62,6 @@ def main() -> None:
         if end.code == _INTERRUPTED:
             err.print("Stopped. What was finished is kept: the same command goes on from there.")
         raise
-
-
-def _keep_freed_memory() -> None:
-    """Let the C library reuse large blocks in place of handing them back to the system.
-
-    Every pass asks for the same large blocks again; fetching them anew, page by page, takes a fifth of
-    a training step. Without glibc nothing changes.
-    """
-    trim_threshold, top_pad, mmap_max = -1, -2, -4
-    try:
-        mallopt = ctypes.CDLL("libc.so.6").mallopt
-    except (OSError, AttributeError):
-        return
-    mallopt(mmap_max, 0)
-    mallopt(trim_threshold, 2**31 - 1)
-    mallopt(top_pad, 256 * 2**20)
 
 
 @contextmanager

@@ -211,12 +211,16 @@ class Trainer:
     def _step(self) -> None:
         for group in self.optimiser.param_groups:
             group["lr"] = self.schedule.learning_rate * self.schedule.factor(self._done())
-        loss = self._loss(self._batch())
+        self.learn(self._batch())
+        self.state.step += 1
+
+    def learn(self, golds: Sequence[Gold]) -> None:
+        """Take one step on some questions."""
+        loss = self._loss(golds)
         self.optimiser.zero_grad()
         torch.autograd.backward(loss)
         torch.nn.utils.clip_grad_norm_(self.parameters.values(), self.schedule.clip)
         self.optimiser.step()
-        self.state.step += 1
 
     def _batch(self) -> list[Gold]:
         epoch, place = divmod(self.state.step, self.steps_an_epoch)
