@@ -51,7 +51,7 @@ from precis.evaluation import Examination
 from precis.language_model import LanguageModel
 from precis.model_source import load_model
 from precis.prefix import Prefix
-from precis.progress import Progress
+from precis.progress import Progress, Stopwatch
 from precis.rivals import RIVALS, Groups, Prepared, Rival, Task
 from precis.training import Schedule
 from precis.work_folder import key_of, write_atomically
@@ -163,26 +163,12 @@ def grid(
     ]
 
 
-class Stages(Progress):
-    """Notes the seconds that each stage took, and what was said on the way."""
+class Told(Progress):
+    """Keeps what was said on the way."""
 
     def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
         self.notes: list[str] = []
         self.held_out_recovery: float | None = None
-        self._name, self._start = "", time.perf_counter()
-
-    def stage(self, name: str, total: int) -> None:
-        """End the stage before, and start this one."""
-        self.end()
-        self._name, self._start = name, time.perf_counter()
-
-    def end(self) -> None:
-        """End the last stage."""
-        if self._name:
-            spent = time.perf_counter() - self._start
-            self.seconds[self._name] = self.seconds.get(self._name, 0.0) + spent
-        self._name = ""
 
     def recovery(self, value: float | None) -> None:
         """Keep the last one."""
@@ -267,11 +253,11 @@ class Grid:
         """Prepare a method and ask it everything; a refusal is a result too."""
         document = cell.subject.document
         tokens = self.model.chat.document_tokens(document.text)
-        stages = Stages()
+        told = Told()
         found: dict[str, Any] = {}
         failure = None
         try:
-            found = self._ask(cell, tokens, stages)
+            found = self._ask(cell, tokens, told)
         except StorageError:
             raise
         except PrecisError as error:
@@ -286,18 +272,19 @@ class Grid:
             "answers": self.answers,
             "surroundings": surroundings(self.model),
             "failure": failure,
-            "notes": stages.notes,
+            "notes": told.notes,
             **found,
         }
 
-    def _ask(self, cell: Cell, tokens: int, stages: Stages) -> dict[str, Any]:
+    def _ask(self, cell: Cell, tokens: int, told: Told) -> dict[str, Any]:
         document, settings = cell.subject.document, cell.settings
         slots = settings.slots_for(tokens)
         work = self._work(cell)
         start = time.perf_counter()
-        task = Task(self.model, document, slots, settings, work, stages)
+        watch = Stopwatch(told)
+        task = Task(self.model, document, slots, settings, work, watch)
         prepared = Weighed(METHODS[cell.method].prepare(task))
-        stages.end()
+        watch.end()
         seconds = time.perf_counter() - start
         asked = self._examination(cell.subject).compare({cell.method: prepared}, answers=self.answers)
         if not cell.shares_work:
@@ -306,8 +293,8 @@ class Grid:
             "slots": prepared.slots,
             "bytes": prepared.bytes,
             "seconds": seconds,
-            "stages": stages.seconds,
-            "held_out_recovery": stages.held_out_recovery,
+            "stages": {stage.name: stage.seconds for stage in watch.stages},
+            "held_out_recovery": told.held_out_recovery,
             "asked": [asdict(one) for one in asked],
         }
 

@@ -289,7 +289,7 @@ def test_precis_is_a_method_like_the_others(model, tmp_path):
         for record in records.values()
     ]
     assert yardsticks[0] == yardsticks[1] == yardsticks[2]
-    assert {"asking", "teaching", "warm start", "training"} <= set(records["precis"]["stages"])
+    assert {"asking", "teaching", "scoring", "fitting", "training"} <= set(records["precis"]["stages"])
     assert records["precis"]["seconds"] >= sum(records["precis"]["stages"].values()) * 0.99
 
 

@@ -129,6 +129,7 @@ def compile_command(
         ),
     ] = None,
     seed: Annotated[int, typer.Option(help="The same seed on the same machine gives the same file.")] = 0,
+    profile: Annotated[bool, typer.Option(help="Show where the time went, stage by stage.")] = False,
     work: Annotated[
         Path | None,
         typer.Option(help="Folder for unfinished work. Default: a folder in your cache."),
@@ -144,9 +145,10 @@ def compile_command(
         raise SettingsError("Give --slots or --ratio, not both: each decides the soft prompt's length.")
     from precis.compilation import DEFAULT_RATIO, Settings
     from precis.compilation import compile as compile_document
-    from precis.display import Bars, describe
+    from precis.display import Bars, describe, show_break_even, show_profile
     from precis.document import read
     from precis.model_source import load_model
+    from precis.progress import Stopwatch
     from precis.questions_file import read_questions
 
     settings = Settings(
@@ -169,11 +171,17 @@ def compile_command(
     own = [question.text for question in read_questions(questions)] if questions else []
     loaded = _load(lambda: load_model(model))
     with Bars(err) as bars:
+        watch = Stopwatch(bars)
         artifact = compile_document(
-            text, model=loaded, questions=own, settings=settings, work=work, progress=bars
+            text, model=loaded, questions=own, settings=settings, work=work, progress=watch
         )
+    watch.end()
     artifact.save(target)
     describe(out, artifact.manifest, target)
+    if bars.break_even is not None:
+        show_break_even(out, bars.break_even)
+    if profile:
+        show_profile(out, watch.stages)
 
 
 @app.command()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from precis import questions as asking
 from precis.artifact import Artifact, Manifest
+from precis.break_even import BreakEven, Pace, measure_pace
 from precis.confidence import Calibration, agrees, features_of
 from precis.document import Document
 from precis.errors import QuestionsError, SettingsError
@@ -26,6 +28,7 @@ from precis.questions import Question
 from precis.soft_prompt import SINK, EmbeddingPrompt, KeyValuePrompt, SoftPrompt
 from precis.training import Clock, HeldOut, Schedule, Trainer
 from precis.warm_start import (
+    SCORED_ROWS,
     SCORING_WARM_STARTS,
     WARM_STARTS,
     Read,
@@ -169,8 +172,8 @@ def compile(
         What answers the questions: the same model and document. None: one that reads as much of the
         document at a time as the model's window allows.
     calibrate
-        Whether σ's answers shall come with a confidence; else the time that it takes to let σ answer the
-        held-out questions is saved.
+        Whether σ's answers shall come with a confidence, and the compile end by saying when it has paid for
+        itself; else the time that it takes to let σ answer the held-out questions is saved.
     progress
         Hears of every stage.
 
@@ -209,6 +212,8 @@ class _Compilation:
         self.settings = settings
         self.progress = progress
         minutes = settings.minutes
+        self._full_pace: Pace | None = None
+        self._start = time.perf_counter()
         self.clock = Clock(None if minutes is None else minutes * 60 * (1 - CALIBRATING))
         self.objective = Objective.named(settings.objective, settings.objective_weight)
         self.slots = settings.slots_for(self.teacher.tokens)
@@ -226,6 +231,7 @@ class _Compilation:
             )
         study, questions = self._ask()
         taught, held_out = self._teach(questions)
+        self._full_pace = self._time_full(held_out.golds) if calibrate else None
         yardstick = self._yardstick(held_out.golds)
         soft_prompt = self._warm_start(taught)
         trainer = Trainer(
@@ -249,6 +255,8 @@ class _Compilation:
                 "Confidence was not calibrated, for lack of time: answers will come without it, and "
                 "'precis ask --fallback' will not work. Compile with more --minutes to have both."
             )
+        if calibrate:
+            self._break_even(soft_prompt, held_out.golds)
         manifest = self._manifest(soft_prompt, data, trainer, calibration)
         return Artifact(manifest, soft_prompt.tensors(self.model.dtype))
 
@@ -304,6 +312,29 @@ class _Compilation:
             )
         return taught, held_out
 
+    def _time_full(self, golds: Sequence[Gold]) -> Pace | None:
+        """Time answers after the whole document; None where it was not read in this run."""
+        read = self.teacher.last_read
+        if read is None or self._past(TEACHING_ENDS):
+            return None
+        return measure_pace(self.model.given(read), [gold.asking for gold in golds])
+
+    def _break_even(self, soft_prompt: SoftPrompt, golds: Sequence[Gold]) -> None:
+        """Tell when this compile has paid for itself; nothing where its whole time is not known."""
+        if self.work.reused or self._full_pace is None or self._past(1 / (1 - CALIBRATING)):
+            return
+        given = self.model.given(soft_prompt.prefix(self.model))
+        pace = measure_pace(given, [gold.asking for gold in golds])
+        self.progress.paid(
+            BreakEven(
+                compile_seconds=time.perf_counter() - self._start,
+                reading_seconds=self.teacher.reading_seconds,
+                answer_tokens=sum(len(gold.tokens) for gold in golds) / len(golds),
+                full=self._full_pace,
+                soft_prompt=pace,
+            )
+        )
+
     def _yardstick(self, golds: Sequence[Gold]) -> HeldOut:
         """Measure the held-out questions without the document; with it is known already."""
         nothing = self.model.given(self.model.prefill(self.model.chat.reading("")))
@@ -317,7 +348,6 @@ class _Compilation:
 
     def _warm_start(self, taught: Taught) -> SoftPrompt:
         """Make σ₀ from what the teacher read."""
-        self.progress.stage("warm start", 1)
         settings = self.settings
         if settings.form == EmbeddingPrompt.form:
             reads = self._reads(taught)
@@ -328,7 +358,6 @@ class _Compilation:
         else:
             soft_prompt = KeyValuePrompt(self._key_value_start(taught))
         self.teacher.forget()
-        self.progress.advance(1)
         return soft_prompt
 
     def _key_value_start(self, taught: Taught) -> Prefix:
@@ -342,6 +371,7 @@ class _Compilation:
             return start.to(self.model.device, self.model.dtype)
         reads = self._reads(taught)
         scores = self._slot_scores(reads, f"scores-{data}")
+        self.progress.stage("fitting", 1)
         start = key_value_start(
             settings.warm_start,
             self.model,
@@ -351,6 +381,7 @@ class _Compilation:
             seed=settings.seed,
             bias=settings.bias,
         )
+        self.progress.advance(1)
         packed = {name: tensor.cpu().contiguous() for name, tensor in start.packed().items()}
         self.work.write_tensors(name, packed, start.next_position)
         return start
@@ -362,7 +393,8 @@ class _Compilation:
         kept = self.work.read_tensors(name)
         if kept is not None:
             return kept[0]["scores"].to(self.model.device)
-        scores = slot_scores(self.model, reads, lambda: self._past(WARM_START_ENDS))
+        self.progress.stage("scoring", sum(min(SCORED_ROWS, len(read.rows)) for read in reads))
+        scores = slot_scores(self.model, reads, lambda: self._past(WARM_START_ENDS), self.progress.advance)
         self.work.write_tensors(name, {"scores": scores.cpu().contiguous()})
         return scores
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -24,9 +24,10 @@ from rich.progress import (
 from rich.table import Table
 
 from precis.artifact import Manifest
+from precis.break_even import BreakEven
 from precis.confidence import Reliability
 from precis.evaluation import MethodScores, Report
-from precis.progress import Progress
+from precis.progress import Progress, StageTime
 
 # Up to so many methods, each is a column of the table.
 FEW_METHODS = 3
@@ -49,6 +50,7 @@ class Bars(Progress):
             disable=not console.is_terminal,
         )
         self._task: TaskID | None = None
+        self.break_even: BreakEven | None = None
         self._start = time.monotonic()
 
     def __enter__(self) -> Bars:
@@ -83,6 +85,10 @@ class Bars(Progress):
         """Print a sentence above the bars."""
         self._console.print(f"[yellow]Note:[/yellow] {escape(text)}", soft_wrap=True)
 
+    def paid(self, found: BreakEven) -> None:
+        """Keep it, for `show_break_even`: it stands best at the end."""
+        self.break_even = found
+
     def _line(self, text: str) -> None:
         if not self._console.is_terminal:
             self._console.print(f"{time.monotonic() - self._start:6.1f} s  {text}")
@@ -110,6 +116,40 @@ def describe(console: Console, manifest: Manifest, path: Path) -> None:
     table.add_column(overflow="fold")
     for name, value in rows.items():
         table.add_row(name, escape(value))
+    console.print(table)
+
+
+def show_break_even(console: Console, found: BreakEven) -> None:
+    """Say after how many questions the compile has paid for itself."""
+    seconds = found.question_seconds
+    own, memory = found.soft_prompt.prefix_bytes / 1e6, found.full.prefix_bytes / 1e6
+    console.print(
+        f"[bold]Paid for itself[/bold] {_after(found.questions_against('reading'))} against reading the "
+        f"document at each ({seconds['reading']:.2f} s a question; {seconds['soft prompt']:.2f} s from the "
+        f"soft prompt), {_after(found.questions_against('cache'))} against keeping the document's cache "
+        f"({seconds['cache']:.2f} s, and {memory:.1f} MB in place of {own:.1f}). The compile took "
+        f"{found.compile_seconds:.0f} s.",
+        soft_wrap=True,
+    )
+
+
+def _after(questions: int | None) -> str:
+    return "never" if questions is None else f"after {questions:,} questions"
+
+
+def show_profile(console: Console, stages: Sequence[StageTime]) -> None:
+    """Show where the time of a compile went."""
+    whole = sum(stage.seconds for stage in stages)
+    table = Table(title="Where the time went", title_justify="left")
+    for name in ("stage", "seconds", "share", "units", "units a second"):
+        table.add_column(name, justify="left" if name == "stage" else "right")
+    for stage in stages:
+        units = _whole(stage.units) if stage.units else "–"
+        pace = _tenths(stage.units / stage.seconds if stage.units and stage.seconds else None)
+        share = _percent(stage.seconds / whole if whole else None)
+        table.add_row(stage.name, f"{stage.seconds:.1f}", share, units, pace)
+    table.add_section()
+    table.add_row("all", f"{whole:.1f}", "", "", "")
     console.print(table)
 
 

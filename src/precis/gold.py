@@ -7,6 +7,7 @@ question going to the window in whose middle its span stands.
 
 from __future__ import annotations
 
+import time
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -90,6 +91,11 @@ class Teacher:
         fits the window, else `WINDOW_TOKENS`.
     top_k
         How many of the most likely tokens to keep at each position of an answer.
+
+    Attributes
+    ----------
+    reading_seconds
+        What the last reading took.
     """
 
     def __init__(
@@ -110,6 +116,7 @@ class Teacher:
         self.reads_whole = self.fits_window and self.tokens <= (reading_tokens or self.tokens)
         self.spans: list[Span] = [] if self.reads_whole else spans_of(document.text, model.chat)
         self._read: tuple[int, Prefix] | None = None
+        self.reading_seconds = 0.0
         self.readings = self._whole() if self.reads_whole else self._windows(model.window - room)
 
     def _whole(self) -> list[Reading]:
@@ -137,8 +144,15 @@ class Teacher:
         if self._read is None or self._read[0] != place:
             self._read = None  # two readings of a long document need not fit the memory together
             tokens = self.model.chat.reading(self.readings[place].text)
+            start = time.perf_counter()
             self._read = place, self.model.prefill(tokens)
+            self.reading_seconds = time.perf_counter() - start
         return self._read[1]
+
+    @property
+    def last_read(self) -> Prefix | None:
+        """What was read last, if it is remembered; it took `reading_seconds`."""
+        return None if self._read is None else self._read[1]
 
     def forget(self) -> None:
         """Free the memory of the last reading."""

@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from precis.break_even import BreakEven
+
 
 class Progress:
     """Hears of every stage; does nothing. Subclass it to show something."""
@@ -17,3 +24,64 @@ class Progress:
 
     def note(self, text: str) -> None:
         """Say something that the user should know, in a sentence."""
+
+    def paid(self, found: BreakEven) -> None:
+        """Report after how many questions the compile has paid for itself."""
+
+
+@dataclass
+class StageTime:
+    """What one stage took: its name, seconds, and units of work done."""
+
+    name: str
+    seconds: float = 0.0
+    units: int = 0
+
+
+class Stopwatch(Progress):
+    """Notes what each stage takes, and passes everything on.
+
+    Parameters
+    ----------
+    listener
+        Who else hears of it.
+    """
+
+    def __init__(self, listener: Progress | None = None) -> None:
+        self.listener = listener or Progress()
+        self.stages: list[StageTime] = []
+        self._since: float | None = None
+
+    def stage(self, name: str, total: int) -> None:
+        """End the stage before, and start this one; one that comes back is counted on."""
+        self.end()
+        known = {stage.name: stage for stage in self.stages}
+        # the current stage stands last
+        self.stages = [stage for stage in self.stages if stage.name != name]
+        self.stages.append(known.get(name, StageTime(name)))
+        self._since = time.perf_counter()
+        self.listener.stage(name, total)
+
+    def advance(self, units: int) -> None:
+        """Count units of the current stage."""
+        if self._since is not None:
+            self.stages[-1].units += units
+        self.listener.advance(units)
+
+    def end(self) -> None:
+        """End the last stage."""
+        if self._since is not None:
+            self.stages[-1].seconds += time.perf_counter() - self._since
+        self._since = None
+
+    def recovery(self, value: float | None) -> None:
+        """Pass it on."""
+        self.listener.recovery(value)
+
+    def note(self, text: str) -> None:
+        """Pass it on."""
+        self.listener.note(text)
+
+    def paid(self, found: BreakEven) -> None:
+        """Pass it on."""
+        self.listener.paid(found)

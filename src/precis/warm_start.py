@@ -118,7 +118,10 @@ def embedding_start(name: str, embeddings: Tensor, scores: Tensor, slots: int, s
 
 
 def slot_scores(
-    model: LanguageModel, reads: Sequence[Read], out_of_time: Callable[[], bool] = lambda: False
+    model: LanguageModel,
+    reads: Sequence[Read],
+    out_of_time: Callable[[], bool] = lambda: False,
+    progress: Callable[[int], None] = lambda _: None,
 ) -> Tensor:
     """Score slots by the attention that they get times what hangs on it: either alone chooses worse.
 
@@ -126,6 +129,8 @@ def slot_scores(
     ----------
     out_of_time
         Asked between batches of rows; where it says yes, those so far must do.
+    progress
+        Called with the number of rows just taken.
 
     Returns
     -------
@@ -133,13 +138,19 @@ def slot_scores(
     """
     scores = []
     for read in reads:
-        attention, sensitivity = attention_and_sensitivity(model, read.prefix, read.rows, out_of_time)
+        attention, sensitivity = attention_and_sensitivity(
+            model, read.prefix, read.rows, out_of_time, progress
+        )
         scores.append((attention * sensitivity)[:, :, read.own] * len(read.rows))
     return torch.cat(scores, dim=2)
 
 
 def attention_and_sensitivity(
-    model: LanguageModel, document: Prefix, rows: Sequence[Row], out_of_time: Callable[[], bool]
+    model: LanguageModel,
+    document: Prefix,
+    rows: Sequence[Row],
+    out_of_time: Callable[[], bool],
+    progress: Callable[[int], None] = lambda _: None,
 ) -> tuple[Tensor, Tensor]:
     """Measure what questions and answers make of every slot.
 
@@ -164,6 +175,7 @@ def attention_and_sensitivity(
         (gradient,) = torch.autograd.grad(loss, bias)
         information += gradient.float().square()
         taken += len(batch)
+        progress(len(batch))
     return attention / max(1, taken), information / max(1, taken)
 
 

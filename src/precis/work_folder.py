@@ -62,10 +62,16 @@ class WorkFolder:
     ----------
     path
         It is made when the first piece is written.
+
+    Attributes
+    ----------
+    reused
+        Whether anything was found there, so that what is timed is not the whole work.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.reused = False
 
     def write_json(self, name: str, value: object) -> None:
         """Keep a JSON value."""
@@ -74,9 +80,11 @@ class WorkFolder:
     def read_json(self, name: str) -> Any | None:
         """Give it back; None if it is not there or not readable."""
         try:
-            return json.loads((self.path / f"{name}.json").read_bytes())
+            value = json.loads((self.path / f"{name}.json").read_bytes())
         except (OSError, ValueError):
             return None
+        self.reused = True
+        return value
 
     def write_tensors(self, name: str, tensors: dict[str, Tensor], note: object = None) -> None:
         """Keep tensors, with a JSON value beside them."""
@@ -91,6 +99,8 @@ class WorkFolder:
         try:
             with safe_open(path, framework="pt") as file:
                 tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-                return tensors, json.loads((file.metadata() or {}).get("note", "null"))
+                note = json.loads((file.metadata() or {}).get("note", "null"))
         except (OSError, ValueError, SafetensorError):
             return None
+        self.reused = True
+        return tensors, note
