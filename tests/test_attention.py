@@ -75,7 +75,10 @@ def ordinary(query, key, value, prefix, window=None, softcap=None):
 @pytest.mark.parametrize("bias", [False, True])
 @pytest.mark.parametrize("window", [None, 3, 100])
 @pytest.mark.parametrize("softcap", [None, 2.0])
-def test_forward_and_backward_equal_ordinary_attention(bias, window, softcap):
+@pytest.mark.parametrize("packed", [True, False])
+def test_forward_and_backward_equal_ordinary_attention(bias, window, softcap, packed, monkeypatch):
+    if not packed:
+        monkeypatch.setattr("precis.attention.MOST_PACKED", 0)
     results = []
     for attention in ("shared", "ordinary"):
         prefix = random_prefix(bias=bias, requires_grad=True)
@@ -89,6 +92,19 @@ def test_forward_and_backward_equal_ordinary_attention(bias, window, softcap):
         results.append([out.detach()] + [leaf.grad for leaf in leaves])
     for shared, plain in zip(*results, strict=True):
         torch.testing.assert_close(shared, plain)
+
+
+def test_a_document_that_needs_no_gradient_gets_none_and_its_bias_the_right_one():
+    gradients = []
+    for needed in (True, False):
+        prefix = random_prefix(bias=True, requires_grad=needed)
+        prefix.bias.requires_grad_()
+        states = packed_states(requires_grad=True)
+        attend(*states, packed_rows(prefix)).square().sum().backward()
+        assert (prefix.keys.grad is not None) == needed
+        gradients.append([prefix.bias.grad, *(state.grad for state in states)])
+    for with_keys, without in zip(*gradients, strict=True):
+        torch.testing.assert_close(with_keys, without)
 
 
 def test_one_row_with_nothing_before_it_equals_ordinary_attention():
@@ -128,7 +144,10 @@ def test_token_by_token_with_a_cache_equals_whole_rows():
         torch.testing.assert_close(step[0], whole[places])
 
 
-def test_importance_is_the_squared_attention_by_slot_and_ignores_padding():
+@pytest.mark.parametrize("packed", [True, False])
+def test_importance_is_the_squared_attention_by_slot_and_ignores_padding(packed, monkeypatch):
+    if not packed:
+        monkeypatch.setattr("precis.attention.MOST_PACKED", 0)
     prefix = random_prefix()
     query, key, value = packed_states()
     importance = torch.zeros(1, KV_HEADS, SLOTS)

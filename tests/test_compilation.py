@@ -13,7 +13,7 @@ from precis.evaluation import evaluate
 from precis.gold import Teacher, teach
 from precis.model_source import load_model
 from precis.objective import Objective
-from precis.progress import Progress
+from precis.progress import Progress, Stopwatch
 from precis.questions import Question
 from precis.questions_file import UserQuestion
 from precis.soft_prompt import EmbeddingPrompt, KeyValuePrompt
@@ -169,6 +169,33 @@ def test_the_same_seed_gives_the_same_bytes_and_reloaded_equals_saved(model, tmp
         DOCUMENT, model=model, questions=TRAINED, settings=Settings(**{**settings.__dict__, "seed": 1})
     )
     assert file_bytes(other, tmp_path) != file_bytes(first, tmp_path)
+
+
+class Paid(Progress):
+    """Keeps what was said of when the compile has paid for itself."""
+
+    def __init__(self):
+        self.found = []
+
+    def paid(self, found):
+        self.found.append(found)
+
+
+def test_a_compile_says_when_it_pays_unless_it_reused_earlier_work(model, tmp_path):
+    told = []
+    for _ in range(2):
+        paid = Paid()
+        watch = Stopwatch(paid)
+        compile(
+            DOCUMENT, model=model, questions=TRAINED, settings=QUICK, work=tmp_path / "work", progress=watch
+        )
+        watch.end()
+        told.append((paid.found, [stage.name for stage in watch.stages]))
+    ((even,), stages), (again, _) = told
+    assert again == []
+    assert stages == ["asking", "teaching", "scoring", "fitting", "training", "calibrating"]
+    assert even.compile_seconds > even.reading_seconds > 0
+    assert even.soft_prompt.prefix_bytes < even.full.prefix_bytes / 5
 
 
 class BreakOff(Progress):

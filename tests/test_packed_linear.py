@@ -7,7 +7,7 @@ from torch import nn
 from precis.attention import Rows
 from precis.language_model import Row
 from precis.model_source import load_model
-from precis.packed_linear import PackedLinear, available, pack_linear_layers
+from precis.packed_linear import PackedLinear, SiblingLinear, Siblings, available, pack_linear_layers
 from precis.prefix import Prefix
 from tests.conftest import ARCHITECTURES, RECALL_MODEL, make_network
 
@@ -30,6 +30,44 @@ def test_outputs_and_gradients_are_those_of_the_plain_layer(dtype, bias, shape):
     torch.testing.assert_close(*gradients, **TOLERANCES[dtype])
     with torch.no_grad():
         assert torch.equal(layer(states), outputs[1])
+
+
+def siblings_of(plain):
+    together = Siblings(plain)
+    return together, [SiblingLinear(together, number) for number in range(len(plain))]
+
+
+@pytest.mark.parametrize("bias", [False, True])
+def test_siblings_give_the_outputs_and_gradients_of_plain_layers(bias):
+    torch.manual_seed(0)
+    plain = [nn.Linear(24, width, bias=bias).requires_grad_(False) for width in (7, 3, 12)]
+    _, layers = siblings_of(plain)
+    for one, other in zip(plain, layers, strict=True):
+        assert torch.equal(one.weight, other.weight)
+        assert other.bias is None if one.bias is None else torch.equal(one.bias, other.bias)
+    states = torch.randn(5, 24, requires_grad=True)
+    results = []
+    for modules in (plain, layers):
+        outputs = [module(states) for module in modules]
+        loss = sum((out**2).sum() for out in outputs)
+        results.append([*outputs, *torch.autograd.grad(loss, states)])
+    for one, other in zip(*results, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)
+
+
+def test_siblings_are_computed_once_for_the_same_states_and_never_for_others(monkeypatch):
+    plain = [nn.Linear(8, 4, bias=False) for _ in range(2)]
+    together, (first, second) = siblings_of(plain)
+    calls = []
+    whole = together.whole
+    monkeypatch.setattr(together, "whole", lambda states: calls.append(0) or whole(states))
+    one, other = torch.randn(3, 8), torch.randn(3, 8)
+    with torch.no_grad():
+        outputs = [first(one), second(one), second(other), first(one), first(one)]
+        expected = [plain[0](one), plain[1](one), plain[1](other), plain[0](one), plain[0](one)]
+    assert len(calls) == 4  # the first two together, then each by itself
+    for found, right in zip(outputs, expected, strict=True):
+        torch.testing.assert_close(found, right, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("model_type", ARCHITECTURES)

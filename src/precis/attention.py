@@ -28,6 +28,9 @@ from precis.prefix import Prefix, PrefixStack
 
 IMPLEMENTATION = "precis_shared_prefix"
 
+# Packed tokens up to which they attend to each other in one product, most of it masked: more are unpacked
+# into rows, unless the prefix is longer still.
+MOST_PACKED = 512
 # Slots from which on the fused kernel is faster than plain products.
 FEWEST_FUSED = 128
 
@@ -95,7 +98,8 @@ class Rows:
     keep: bool = False
     kept: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)
     limits: dict[int, Limits] = field(default_factory=dict)
-    _visible: dict[int | None, Tensor] = field(default_factory=dict)
+    _hidden: dict[int | None, Tensor] = field(default_factory=dict)
+    _blocks: dict[int | None, Tensor] = field(default_factory=dict)
 
     @property
     def positions(self) -> Tensor:
@@ -135,22 +139,39 @@ class Rows:
         return self.own is not None and self.row.shape[0] == self.count
 
     @property
+    def one_token_alone(self) -> bool:
+        """Whether the pass is that of one row's newest token, which sees all of the row."""
+        return self.one_token_each and self.count == 1
+
+    @property
     def query_columns(self) -> Tensor:
         """`[row, query]`: the column of each query, as the attention within a row lays them out."""
         if self.one_token_each:
             return self.column.unsqueeze(1)
         return torch.arange(self.width, device=self.row.device).expand(self.count, -1)
 
-    def visible(self, window: int | None) -> Tensor:
-        """`[row, query, key]`: which of a row's own tokens each of its queries sees."""
-        if window not in self._visible:
+    def block_mask(self, window: int | None, dtype: torch.dtype) -> Tensor:
+        """`[token, token]`: 0 where a packed token sees another, −inf where it does not."""
+        if window not in self._blocks:
+            apart = self.column.unsqueeze(1) - self.column
+            seen = (self.row.unsqueeze(1) == self.row) & (apart >= 0)
+            if window is not None:
+                seen &= apart < window
+            mask = torch.zeros(seen.shape, dtype=dtype, device=seen.device)
+            self._blocks[window] = mask.masked_fill_(~seen, -torch.inf)
+        return self._blocks[window]
+
+    def hidden(self, window: int | None, dtype: torch.dtype) -> Tensor:
+        """`[row, query, key]`: 0 where a query sees a token of its own row, −inf where it does not."""
+        if window not in self._hidden:
             key = torch.arange(self.width, device=self.row.device)
             query = self.query_columns.unsqueeze(-1)
             seen = key <= query
             if window is not None:
                 seen &= key > query - window
-            self._visible[window] = seen
-        return self._visible[window]
+            mask = torch.zeros(seen.shape, dtype=dtype, device=seen.device)
+            self._hidden[window] = mask.masked_fill_(~seen, -torch.inf)
+        return self._hidden[window]
 
 
 class RowCache:
@@ -189,8 +210,11 @@ class RowCache:
         """
         places = slice(rows.first, rows.first + rows.count)
         keys, values = self.keys[layer, places], self.values[layer, places]
-        keys[rows.row, :, rows.column] = key
-        values[rows.row, :, rows.column] = value
+        if rows.one_token_alone:
+            keys[0, :, rows.width - 1], values[0, :, rows.width - 1] = key[0], value[0]
+        else:
+            keys[rows.row, :, rows.column] = key
+            values[rows.row, :, rows.column] = value
         return keys[:, :, : rows.width], values[:, :, : rows.width]
 
     def move(self, source: int, target: int) -> None:
@@ -250,6 +274,10 @@ def shared_prefix_attention(
         return _causal_attention(query, key, value, scaling, sliding_window), None
     if prefix is None:
         prefix = rows.prefix.layer(layer)
+    if _can_stay_packed(prefix, rows, sliding_window, softcap):
+        return _packed_attention(
+            layer, prefix, query[0], key[0], value[0], rows, scaling, sliding_window
+        ), None
     if rows.own is not None:
         row_key, row_value = rows.own.write(layer, rows, packed_key, packed_value)
     else:
@@ -259,6 +287,129 @@ def shared_prefix_attention(
     out = _attend(layer, prefix, row_query, row_key, row_value, rows, scaling, sliding_window, softcap)
     packed_out = out[:, 0] if rows.one_token_each else out[rows.row, rows.column]
     return packed_out.unsqueeze(0), None
+
+
+def _can_stay_packed(prefix: Prefix, rows: Rows, window: int | None, softcap: float | None) -> bool:
+    """Whether attention over all packed tokens at once is the cheaper way, and a possible one."""
+    tokens = rows.row.shape[0]
+    return (
+        rows.own is None
+        and rows.member is None
+        and tokens <= max(MOST_PACKED, prefix.slots)
+        and (window is None or _reaches_back(rows, window))
+        and softcap is None
+        and not _can_fuse(prefix, rows, window, softcap)
+    )
+
+
+def _packed_attention(
+    layer: int,
+    prefix: Prefix,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    rows: Rows,
+    scaling: float,
+    window: int | None,
+) -> Tensor:
+    """Attend without unpacking: the rows' own tokens are further keys, hidden from other rows by a mask.
+
+    `query` `[head, token, head_dim]`, `key` and `value` `[kv_head, token, head_dim]`; gives
+    `[1, token, head, head_dim]`.
+    """
+    kv_heads, tokens, head_dim = key.shape
+    grouped = query.reshape(kv_heads, -1, head_dim)
+    out, weights = _PackedAttention.apply(  # type: ignore[no-untyped-call]
+        grouped,
+        key,
+        value,
+        *((prefix.keys[0], prefix.values[0]) if prefix.slots else (key[:, :0], value[:, :0])),
+        None if prefix.bias is None or not prefix.slots else prefix.bias[0],
+        rows.block_mask(window, query.dtype),
+        scaling,
+    )
+    if rows.importance is not None:
+        dtype = torch.promote_types(weights.dtype, torch.float32)
+        paid = weights[..., : prefix.slots]
+        rows.importance[layer] += torch.linalg.vector_norm(paid, dim=1, dtype=dtype).square()
+    heads: Tensor = out.view(query.shape[0], tokens, head_dim)
+    return heads.transpose(0, 1).unsqueeze(0)
+
+
+class _PackedAttention(torch.autograd.Function):
+    """Attention of packed tokens to a prefix and to each other, with a gradient in as few steps as it takes.
+
+    A training step is many small operations, of which each costs more to begin than to do.
+    """
+
+    @staticmethod
+    def forward(
+        context: Any,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        prefix_key: Tensor,
+        prefix_value: Tensor,
+        bias: Tensor | None,
+        mask: Tensor,
+        scaling: float,
+    ) -> tuple[Tensor, Tensor]:
+        """Give the output, and the weights.
+
+        Parameters
+        ----------
+        query
+            `[kv_head, head of the group · token, head_dim]`.
+        key, value
+            `[kv_head, token, head_dim]`.
+        prefix_key, prefix_value
+            `[kv_head, slot, head_dim]`.
+        bias
+            `[kv_head, slot]`, or None.
+        mask
+            `[token, token]`; added to the scores.
+
+        Returns
+        -------
+        `[kv_head, head of the group · token, head_dim]`, and, not differentiable,
+        `[kv_head, head of the group · token, slot + token]`.
+        """
+        tokens, slots = key.shape[1], prefix_key.shape[1]
+        keys, values = torch.cat([prefix_key, key], dim=1), torch.cat([prefix_value, value], dim=1)
+        scores = torch.bmm(query, keys.mT).mul_(scaling)
+        if bias is not None:
+            scores[..., :slots].add_(bias.unsqueeze(1))
+        scores.view(key.shape[0], -1, tokens, slots + tokens)[..., slots:].add_(mask)
+        weights = torch.softmax(scores, dim=-1)
+        context.save_for_backward(query, keys, values, weights)
+        context.slots, context.scaling = slots, scaling
+        context.mark_non_differentiable(weights)
+        return torch.bmm(weights, values), weights
+
+    @staticmethod
+    def backward(context: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        """Follow the chain rule back."""
+        query, keys, values, weights = context.saved_tensors
+        slots, needed = context.slots, context.needs_input_grad
+        out = gradients[0].contiguous()
+        by_score = torch._softmax_backward_data(torch.bmm(out, values.mT), weights, -1, weights.dtype)
+        # the keys and values of a document have no gradient: then those of the rows alone are computed
+        first = 0 if needed[3] or needed[4] else slots
+        by_key = torch.bmm(by_score[..., first:].mT, query).mul_(context.scaling)
+        by_value = torch.bmm(weights[..., first:].mT, out)
+        by_bias = by_score[..., :slots].sum(1) if needed[5] else None
+        by_query = torch.bmm(by_score, keys).mul_(context.scaling)
+        own = slots - first
+        return (
+            by_query,
+            by_key[:, own:],
+            by_value[:, own:],
+            by_key[:, :own] if own else None,
+            by_value[:, :own] if own else None,
+            by_bias,
+            None,
+            None,
+        )
 
 
 def _attend(
@@ -280,21 +431,24 @@ def _attend(
     count, queries, heads, head_dim = query.shape
     kv_heads, width = key.shape[1], key.shape[2]
     group = heads // kv_heads
-    # [kv_head, row, group, query, head_dim]: all rows' queries of a KV head stand together
-    query = query.view(count, queries, kv_heads, group, head_dim).permute(2, 0, 3, 1, 4) * scaling
-    own_query = query.reshape(kv_heads, count, group * queries, head_dim)
-    own_scores = torch.matmul(own_query, key.permute(1, 0, 3, 2)).view(kv_heads, count, group, queries, width)
+    # [row, kv_head, query of the group, head_dim]: the rows' keys and values are used where they are
+    grouped = query.view(count, queries, kv_heads, group, head_dim).permute(0, 2, 3, 1, 4) * scaling
+    by_row = grouped.reshape(count, kv_heads, group * queries, head_dim)
+    own_scores = torch.matmul(by_row, key.mT)
     if softcap is not None:
         own_scores = softcap * torch.tanh(own_scores / softcap)
-    own_scores = own_scores.masked_fill(~rows.visible(window)[None, :, None], float("-inf"))
-    own_scores = own_scores.view(kv_heads, count, group * queries, width)
-    own_value = value.transpose(0, 1)
+    if not rows.one_token_alone or window is not None:
+        hidden = rows.hidden(window, own_scores.dtype)
+        own_scores = own_scores.view(count, kv_heads, group, queries, width) + hidden[:, None, None]
+        own_scores = own_scores.view(count, kv_heads, group * queries, width)
+    # [kv_head, row, …]: all rows' queries of a KV head stand together
+    own_scores, by_head, own_value = (part.transpose(0, 1) for part in (own_scores, by_row, value))
     if not prefix.slots:
         prefix = Prefix.empty(1, kv_heads, head_dim, dtype=key.dtype, device=key.device)
     if _can_fuse(prefix, rows, window, softcap):
-        out = _fused(own_query, prefix, own_scores, own_value)
+        out = _fused(by_head, prefix, own_scores, own_value)
     else:
-        scores = _products(own_query, prefix.keys.mT, rows)
+        scores = _products(by_head, prefix.keys.mT, rows)
         scores = scores.view(kv_heads, count, group, queries, prefix.slots)
         if softcap is not None:
             scores = softcap * torch.tanh(scores / softcap)
@@ -340,12 +494,13 @@ def _plain(
     kv_heads, count, queries, _ = own_scores.shape
     slots = prefix_scores.shape[-1]
     both = torch.cat([prefix_scores.view(kv_heads, count, queries, slots), own_scores], dim=-1)
-    dtype = torch.promote_types(own_scores.dtype, torch.float32)
-    weights = torch.softmax(both, dim=-1, dtype=dtype).to(own_scores.dtype)
+    weights = torch.softmax(both, dim=-1)
     prefix_weights, own_weights = weights[..., :slots], weights[..., slots:]
     if rows.importance is not None:
         _add_importance(rows, layer, prefix_weights.view(prefix_scores.shape))
-    return _products(prefix_weights, prefix.values, rows) + torch.matmul(own_weights, value)
+    # value by value as they lie: [row, kv_head, …]
+    own_out = torch.matmul(own_weights.transpose(0, 1), value.transpose(0, 1)).transpose(0, 1)
+    return _products(prefix_weights, prefix.values, rows) + own_out
 
 
 def _can_fuse(prefix: Prefix, rows: Rows, window: int | None, softcap: float | None) -> bool:
@@ -389,7 +544,7 @@ def _fused(query: Tensor, prefix: Prefix, own_scores: Tensor, value: Tensor) -> 
     """
     kv_heads, count, queries, _ = own_scores.shape
     out, total = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
-        query.flatten(1, 2).unsqueeze(0), prefix.keys, prefix.values, scale=1.0
+        query.reshape(1, kv_heads, count * queries, -1), prefix.keys, prefix.values, scale=1.0
     )
     out = out[0].view(kv_heads, count, queries, -1)
     total = total.reshape(kv_heads, count, queries, 1)

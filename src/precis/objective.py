@@ -8,6 +8,7 @@ alternatives. `mix` weighs the two.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -25,7 +26,7 @@ def nll(student: Tensor, gold: Tensor) -> Tensor:
     gold
         `[answer token]`, token ids.
     """
-    return -student.gather(1, gold.unsqueeze(1)).mean()
+    return _nll(student.gather(1, gold.unsqueeze(1)))
 
 
 def kl(student: Tensor, top_ids: Tensor, top_log_probabilities: Tensor) -> Tensor:
@@ -40,13 +41,39 @@ def kl(student: Tensor, top_ids: Tensor, top_log_probabilities: Tensor) -> Tenso
     top_ids, top_log_probabilities
         `[answer token, k]`, of the teacher.
     """
-    student_top = student.gather(1, top_ids)
+    return _kl(student.gather(1, top_ids), top_log_probabilities)
+
+
+def _nll(student_gold: Tensor) -> Tensor:
+    return -student_gold.mean()
+
+
+def _kl(student_top: Tensor, top_log_probabilities: Tensor) -> Tensor:
     inside = (top_log_probabilities.exp() * (top_log_probabilities - student_top)).sum(1)
     teacher_rest = 1 - top_log_probabilities.exp().sum(1)
     student_rest = 1 - student_top.exp().sum(1)
-    tiny = torch.finfo(student.dtype).eps
+    tiny = torch.finfo(student_top.dtype).eps
     teacher_rest, student_rest = teacher_rest.clamp(min=tiny), student_rest.clamp(min=tiny)
     return (inside + teacher_rest * (teacher_rest / student_rest).log()).mean()
+
+
+class _LogProbabilitiesAt(torch.autograd.Function):
+    """Log-probabilities of a few tokens of every row, with their gradient in one pass over the vocabulary."""
+
+    @staticmethod
+    def forward(context: Any, logits: Tensor, ids: Tensor) -> Tensor:
+        """Give `[row, k]` for logits `[row, vocabulary]` and token ids `[row, k]`."""
+        norm = logits.logsumexp(-1, keepdim=True)
+        context.save_for_backward(logits, ids, norm)
+        return logits.gather(1, ids) - norm
+
+    @staticmethod
+    def backward(context: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        """Follow the chain rule back."""
+        logits, ids, norm = context.saved_tensors
+        (gradient,) = gradients
+        by_logit = (logits - norm).exp_().mul_(-gradient.sum(-1, keepdim=True))
+        return by_logit.scatter_add_(1, ids, gradient), None
 
 
 @dataclass(frozen=True)
@@ -85,10 +112,11 @@ class Objective:
         self, logits: Tensor, gold: Tensor, top_ids: Tensor, top_log_probabilities: Tensor
     ) -> Tensor:
         """Give the loss of a batch from the student's logits `[answer token, vocabulary]`."""
-        student = torch.log_softmax(logits, dim=-1)
+        ids = torch.cat([gold.unsqueeze(1), top_ids], dim=1)
+        student: Tensor = _LogProbabilitiesAt.apply(logits, ids)  # type: ignore[no-untyped-call]
         loss = logits.new_zeros(())
         if self.weight < 1:
-            loss = loss + (1 - self.weight) * nll(student, gold)
+            loss = loss + (1 - self.weight) * _nll(student[:, 0])
         if self.weight > 0:
-            loss = loss + self.weight * kl(student, top_ids, top_log_probabilities)
+            loss = loss + self.weight * _kl(student[:, 1:], top_log_probabilities)
         return loss

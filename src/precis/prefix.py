@@ -91,9 +91,27 @@ class Prefix:
 
     def layer(self, number: int) -> Prefix:
         """Give the prefix of one layer, without slots that are hidden at the end of all its heads."""
-        if not len(self.keys):
-            return self
-        return self._part(slice(number, number + 1), slice(None), slice(self.layer_widths[number]))
+        return self._layers[number] if len(self.keys) else self
+
+    @cached_property
+    def _layers(self) -> list[Prefix]:
+        """Cut into layers once: decoding asks for every layer at every token, training for its gradient."""
+        parts = [self.keys, self.values, self.positions, *([] if self.bias is None else [self.bias])]
+        layers = []
+        for width, keys, values, positions, *bias in zip(
+            self.layer_widths, *(part.unbind(0) for part in parts), strict=True
+        ):
+            place = (None, slice(None), slice(width))
+            layers.append(
+                Prefix(
+                    keys[place],
+                    values[place],
+                    positions[place],
+                    self.next_position,
+                    bias[0][place] if bias else None,
+                )
+            )
+        return layers
 
     def head(self, number: int) -> Prefix:
         """Give the prefix of one KV head in all layers."""
