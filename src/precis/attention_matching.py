@@ -105,11 +105,11 @@ class _Fit:
             own = query[:, head * group : (head + 1) * group]
             weights = attention_weights(own, scaling, self.positions, whole.head(head), self.limits[layer])
             # where a sliding window hides all of the document, no attention is paid to it
-            weights = weights.reshape(-1, whole.slots).nan_to_num().double()
+            weights = weights.reshape(-1, whole.slots).nan_to_num_()
             count = self.counts[layer][head]
             if count > SINK:
                 kept = self.indices[layer, head, :count]
-                fitted = self._fit(weights, whole.values[0, head].double(), kept)
+                fitted = self._fit(weights, whole.values[0, head].to(weights.dtype), kept)
                 values[0, head, SINK:count], bias[0, head, SINK:count] = fitted
         layer_slots = replace(slots, values=values, bias=bias if self.bias else slots.bias)
         self.layers.append(layer_slots)
@@ -131,16 +131,17 @@ class _Fit:
         -------
         Values `[slot, head_dim]` and biases `[slot]`.
         """
-        drawn = weights[:, kept]
+        # what is solved for is in double precision; what the document gives needs no more than it came in
+        output, sums = (weights @ values).double(), weights.sum(-1).double()
+        drawn, own = weights[:, kept].double(), values[kept].double()
         weight = torch.ones_like(drawn[0])
         if self.bias:
-            left = weights.sum(-1) - drawn[:, :SINK].sum(-1)
+            left = sums - drawn[:, :SINK].sum(-1)
             found = non_negative_least_squares(drawn[:, SINK:], left, WEIGHT_RIDGE)
             weight[SINK:] = found.clamp(min=LEAST_WEIGHT)
         attention = drawn * weight
         attention = attention / attention.sum(-1, keepdim=True).clamp(min=1e-12)
-        own = values[kept]
-        output = weights @ values - attention[:, :SINK] @ own[:SINK]
+        output -= attention[:, :SINK] @ own[:SINK]
         return ridge_least_squares(attention[:, SINK:], output, own[SINK:], RIDGE), weight[SINK:].log()
 
     def prefix(self) -> Prefix:
