@@ -31,6 +31,8 @@ IMPLEMENTATION = "precis_shared_prefix"
 # Packed tokens up to which they attend to each other in one product, most of it masked: more are unpacked
 # into rows, unless the prefix is longer still.
 MOST_PACKED = 512
+# Rows of a cache are as wide as a multiple of this.
+WIDTH_STEP = 32
 # Slots from which on the fused kernel is faster than plain products.
 FEWEST_FUSED = 128
 
@@ -67,7 +69,7 @@ class Rows:
     prefix
         What every row attends to, or a stack of what they do.
     count, width
-        The number of rows; the largest column plus one.
+        The number of rows; the largest column plus one, or more.
     own
         Keys and values of the rows' earlier tokens, while generating. None: the pass holds the
         whole rows.
@@ -139,11 +141,6 @@ class Rows:
         return self.own is not None and self.row.shape[0] == self.count
 
     @property
-    def one_token_alone(self) -> bool:
-        """Whether the pass is that of one row's newest token, which sees all of the row."""
-        return self.one_token_each and self.count == 1
-
-    @property
     def query_columns(self) -> Tensor:
         """`[row, query]`: the column of each query, as the attention within a row lays them out."""
         if self.one_token_each:
@@ -174,6 +171,11 @@ class Rows:
         return self._hidden[window]
 
 
+def stepped(width: int) -> int:
+    """Round up to whole steps: for a new shape a matrix kernel is made, which takes longer than to run it."""
+    return -(-width // WIDTH_STEP) * WIDTH_STEP
+
+
 class RowCache:
     """Keys and values of the rows' own tokens while they are generated, in fixed buffers.
 
@@ -183,7 +185,7 @@ class RowCache:
 
     def __init__(self, prefix: Prefix, rows: int, width: int) -> None:
         layers, kv_heads, _, head_dim = prefix.keys.shape
-        shape = (layers, rows, kv_heads, width, head_dim)
+        shape = (layers, rows, kv_heads, stepped(width), head_dim)
         self.keys = torch.zeros(shape, dtype=prefix.keys.dtype, device=prefix.keys.device)
         self.values = torch.zeros_like(self.keys)
 
@@ -194,7 +196,7 @@ class RowCache:
             return
         # by half at least, so that what comes one by one is not copied every time
         rows = had_rows if rows <= had_rows else max(rows, had_rows * 3 // 2)
-        shape = (layers, rows, kv_heads, max(width, had_width), head_dim)
+        shape = (layers, rows, kv_heads, max(stepped(width), had_width), head_dim)
         for name in ("keys", "values"):
             old: Tensor = getattr(self, name)
             new = old.new_zeros(shape)
@@ -210,11 +212,8 @@ class RowCache:
         """
         places = slice(rows.first, rows.first + rows.count)
         keys, values = self.keys[layer, places], self.values[layer, places]
-        if rows.one_token_alone:
-            keys[0, :, rows.width - 1], values[0, :, rows.width - 1] = key[0], value[0]
-        else:
-            keys[rows.row, :, rows.column] = key
-            values[rows.row, :, rows.column] = value
+        keys[rows.row, :, rows.column] = key
+        values[rows.row, :, rows.column] = value
         return keys[:, :, : rows.width], values[:, :, : rows.width]
 
     def move(self, source: int, target: int) -> None:
@@ -437,10 +436,9 @@ def _attend(
     own_scores = torch.matmul(by_row, key.mT)
     if softcap is not None:
         own_scores = softcap * torch.tanh(own_scores / softcap)
-    if not rows.one_token_alone or window is not None:
-        hidden = rows.hidden(window, own_scores.dtype)
-        own_scores = own_scores.view(count, kv_heads, group, queries, width) + hidden[:, None, None]
-        own_scores = own_scores.view(count, kv_heads, group * queries, width)
+    hidden = rows.hidden(window, own_scores.dtype)[:, None, None]
+    own_scores = own_scores.view(count, kv_heads, group, queries, width) + hidden
+    own_scores = own_scores.view(count, kv_heads, group * queries, width)
     # [kv_head, row, …]: all rows' queries of a KV head stand together
     own_scores, by_head, own_value = (part.transpose(0, 1) for part in (own_scores, by_row, value))
     if not prefix.slots:

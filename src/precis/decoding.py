@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor
 
-from precis.attention import RowCache, Rows
+from precis.attention import RowCache, Rows, stepped
 from precis.errors import QuestionsError
 from precis.prefix import Prefix, PrefixStack
 
@@ -260,7 +260,7 @@ class Decoder:
             column.to(device),
             prefix,
             count=len(self.active) - first,
-            width=int(column.max()) + 1,
+            width=stepped(int(column.max()) + 1),
             own=self._cache,
             first=first,
             member=None if member is None else member[first:].to(device),
