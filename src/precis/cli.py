@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -133,6 +134,14 @@ def compile_command(
         Path | None,
         typer.Option(help="Folder for unfinished work. Default: a folder in your cache."),
     ] = None,
+    keep_text: Annotated[
+        bool,
+        typer.Option(
+            "--keep-text",
+            help="Keep the document's text in the file, so that answers can come with the passages that "
+            "support them. Whoever has the file can then read the document.",
+        ),
+    ] = False,
 ) -> None:
     """Compile a document into a soft prompt.
 
@@ -170,7 +179,13 @@ def compile_command(
     loaded = _load(lambda: load_model(model))
     with Bars(err) as bars:
         artifact = compile_document(
-            text, model=loaded, questions=own, settings=settings, work=work, progress=bars
+            text,
+            model=loaded,
+            questions=own,
+            settings=settings,
+            work=work,
+            keep_text=keep_text,
+            progress=bars,
         )
     artifact.save(target)
     describe(out, artifact.manifest, target)
@@ -192,6 +207,10 @@ def ask(
         float,
         typer.Option(help="With --fallback: the share of answers that shall agree with the full document's."),
     ] = 0.9,
+    passages: Annotated[
+        int,
+        typer.Option(help="Show this many passages of the document; it must be compiled with --keep-text."),
+    ] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Answer a question from a compiled document."""
@@ -201,20 +220,20 @@ def ask(
         raise SettingsError("Give --beside or --fallback, not both: --beside reads the document every time.")
     compiled = _load(lambda: load(artifact, model))
     if fallback is not None:
-        _ask_with_fallback(compiled, question, fallback, agreement, as_json)
+        _ask_with_fallback(compiled, question, fallback, agreement, as_json, passages)
         return
     full = None if beside is None else _read_again(compiled, beside)
     if as_json:
-        values = {"question": question, **compiled.ask(question).to_json()}
+        values = {"question": question, **compiled.ask(question, passages=passages).to_json()}
         if full is not None:
             values["full"] = _full_answer(compiled, full, question, lambda _: None).to_json()
         print(json.dumps(values, ensure_ascii=False))
         return
     if full is None:
-        _say(lambda hear: compiled.ask(question, hear=hear))
+        _say(lambda hear: compiled.ask(question, passages=passages, hear=hear))
         return
     out.print(f"[bold]From the soft prompt[/bold] ({compiled.artifact.manifest.slots} slots)")
-    _say(lambda hear: compiled.ask(question, hear=hear))
+    _say(lambda hear: compiled.ask(question, passages=passages, hear=hear))
     out.print("\n[bold]From the full document[/bold]")
     _say(lambda hear: _full_answer(compiled, full, question, hear))
 
@@ -299,7 +318,6 @@ def _full_answer(
 ) -> Answer:
     """Answer with the whole document before the question, reading it included in the times."""
     import time
-    from dataclasses import replace
 
     from precis.answer import answer
     from precis.gold import Teacher
@@ -315,7 +333,7 @@ def _full_answer(
 
 
 def _ask_with_fallback(
-    compiled: Compiled, question: str, path: Path, agreement: float, as_json: bool
+    compiled: Compiled, question: str, path: Path, agreement: float, as_json: bool, passages: int
 ) -> None:
     """Answer from σ where its confidence reaches the threshold for the target, else from the document.
 
@@ -323,12 +341,16 @@ def _ask_with_fallback(
     """
     threshold = compiled.fallback_threshold(agreement)
     document = _read_again(compiled, path)
-    first = compiled.ask(question)
+    first = compiled.ask(question, passages=passages)
     confidence = first.confidence or 0.0
     keep = confidence >= threshold
+
+    def again(hear: Callable[[str], None]) -> Answer:
+        return replace(_full_answer(compiled, document, question, hear), passages=first.passages)
+
     by = "soft prompt" if keep else "full document"
     if as_json:
-        said = first if keep else _full_answer(compiled, document, question, lambda _: None)
+        said = first if keep else again(lambda _: None)
         values = {"question": question, "answered_by": by, "threshold": threshold, **said.to_json()}
         if not keep:
             values["soft_prompt"] = first.to_json()
@@ -344,7 +366,7 @@ def _ask_with_fallback(
         sys.stdout.write(first.text + "\n")
         _show_cost(first)
     else:
-        _say(lambda hear: _full_answer(compiled, document, question, hear))
+        _say(again)
 
 
 def _say(ask_aloud: Callable[[Callable[[str], None]], Answer]) -> None:
@@ -368,6 +390,10 @@ def _show_cost(answer: Answer) -> None:
         f"{answer.prefix_bytes / 1e6:.1f} MB; first token after {answer.first_token_s:.2f} s, "
         f"{answer.seconds:.1f} s in all{cut}[/dim]"
     )
+    if answer.passages:
+        out.print("\n[bold]Passages of the document[/bold] (found by the question's words, to check by)")
+    for passage in answer.passages:
+        out.print(f"[dim]{_escaped(passage.place)}[/dim]\n{_escaped(passage.text)}", soft_wrap=True)
 
 
 def _read_again(compiled: Compiled, path: Path) -> Document:
