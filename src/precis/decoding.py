@@ -104,7 +104,7 @@ class Request:
     entropies: bool = False
 
 
-@dataclass
+@dataclass(eq=False)
 class Active:
     """A row at work: what it answers, and how many of its tokens the network has read."""
 
@@ -162,6 +162,7 @@ class Decoder:
         self._members: list[Prefix] = []
         self._stack: PrefixStack | None = None
         self._submitted = 0
+        self._in_pass: list[Active] = []
 
     def submit(self, request: Request) -> int:
         """Let a request wait for a place.
@@ -223,6 +224,14 @@ class Decoder:
                 self._vacate(place)
                 return
 
+    def abandon(self) -> list[Active]:
+        """Give up the rows of a pass that raised: those that were being admitted, or all at work."""
+        gone, self._in_pass = self._in_pass, []
+        # new rows stand last, so that the places of the others stay as they are
+        self.active = [row for row in self.active if row not in gone]
+        self.rest()
+        return gone
+
     def rest(self) -> None:
         """Give back the memory that rows at work took; only where there are none."""
         if not self.active:
@@ -262,6 +271,7 @@ class Decoder:
     def _admit(self, new: list[Active]) -> None:
         """Read the prompts of new rows, and choose their first tokens."""
         first = len(self.active)
+        self._in_pass = new
         self.active += new
         self._make_room(new)
         device = self.model.device
@@ -279,6 +289,7 @@ class Decoder:
 
     def _step(self) -> None:
         """Let every active row read its newest token and choose the next."""
+        self._in_pass = list(self.active)
         column = torch.tensor([row.read for row in self.active])
         rows = self._rows(torch.arange(len(self.active)), column, 0)
         tokens = [row.generation.tokens[-1] for row in self.active]
