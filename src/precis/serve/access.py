@@ -108,13 +108,10 @@ class Access:
     def _refusal(self, path: str, headers: Headers) -> ApiError | None:
         host = headers.get("host", "")
         origin = headers.get("origin")
-        if origin is not None and urlsplit(origin).netloc != host:
-            return ApiError(
-                403, "Pages of other origins may not use this server.", code="origin_not_allowed"
-            )
+        if origin is not None and _part(origin, "netloc") != host:
+            return ApiError(403, "Pages of other origins may not use this server.", code="origin_not_allowed")
         if not self._digests:
-            name = urlsplit(f"//{host}").hostname or ""
-            if host and not is_loopback(name):
+            if host and not is_loopback(_part(f"//{host}", "hostname")):
                 return ApiError(
                     403,
                     "Without API keys this server answers only to this machine's own names, such as "
@@ -141,3 +138,11 @@ class Access:
         given = hashlib.sha256(key.strip().encode()).digest()
         # all of them, always: how long it takes says nothing about which is near
         return sum(hmac.compare_digest(given, digest) for digest in self._digests) > 0
+
+
+def _part(address: str, name: str) -> str:
+    """Give a part of an address, or nothing where it is none."""
+    try:
+        return getattr(urlsplit(address), name) or ""
+    except ValueError:
+        return ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 
 from precis.errors import PrecisError
@@ -20,8 +21,10 @@ TYPES = {
 }
 
 
-class ApiError(PrecisError):
+class ApiError(PrecisError, HTTPException):
     """A request that cannot be answered, and why.
+
+    It is Starlette's exception, too, so that it comes through from wherever a body is read.
 
     Parameters
     ----------
@@ -49,21 +52,21 @@ class ApiError(PrecisError):
         retry_s: int | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> None:
-        super().__init__(message)
-        self.status = status
+        retry = {} if retry_s is None else {"Retry-After": str(retry_s)}
+        HTTPException.__init__(self, status, message, {**(headers or {}), **retry})
         self.param = param
         self.code = code
-        self.headers = dict(headers or {})
-        if retry_s is not None:
-            self.headers["Retry-After"] = str(retry_s)
+
+    def __str__(self) -> str:
+        return self.detail
 
     def to_json(self) -> dict[str, Any]:
         """Give the body of the answer."""
-        return error_body(self.status, str(self), self.param, self.code)
+        return error_body(self.status_code, self.detail, self.param, self.code)
 
     def response(self) -> JSONResponse:
         """Give the answer."""
-        return JSONResponse(self.to_json(), self.status, self.headers)
+        return JSONResponse(self.to_json(), self.status_code, self.headers)
 
 
 def error_body(

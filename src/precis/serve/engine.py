@@ -8,12 +8,11 @@ steps of the others, so that it holds nobody up. Rows after prefixes of like len
 
 from __future__ import annotations
 
-import logging
 import math
 import threading
 import time
 from collections import OrderedDict, deque
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from itertools import count
@@ -26,6 +25,7 @@ from precis.decoding import Active, Decoder, Request, Sampling
 from precis.errors import PrecisError
 from precis.language_model import LanguageModel
 from precis.prefix import Prefix
+from precis.serve.logs import log_failure
 
 # Tokens that are read between two steps of the others.
 CHUNK = 256
@@ -37,7 +37,6 @@ READ_BY_TURNS = 2
 MEASURED_ENDS = 32
 LONGEST_RETRY_S = 60
 
-log = logging.getLogger("precis.serve")
 Result = TypeVar("Result")
 
 
@@ -173,10 +172,14 @@ class Ticket:
     prefix: Prefix
     prompt: Sequence[int]
     text: Text | None
-    left: int
     to_read: deque[int] = field(default_factory=deque)
     reading_text: bool = False
-    gone: bool = False
+    over: set[int] = field(default_factory=set)
+
+    @property
+    def gone(self) -> bool:
+        """Whether all of its rows have ended, or were dropped."""
+        return len(self.over) == len(self.work.samplings)
 
 
 class _Lane:
@@ -206,9 +209,11 @@ class _Lane:
         self._told[number] = 0
 
     def drop(self, ticket: Ticket) -> None:
-        for number in [number for number, row in self.rows.items() if row[0] is ticket]:
-            self.decoder.drop(number)
-            self.forget(number)
+        """Forget the rows of a request that are over."""
+        for number, (owner, place) in list(self.rows.items()):
+            if owner is ticket and place in ticket.over:
+                self.decoder.drop(number)
+                self.forget(number)
 
     def forget(self, number: int) -> tuple[Ticket, int]:
         del self._told[number]
@@ -305,17 +310,16 @@ class Engine:
                 raise ClosingError
             if self._rows and self._rows + len(work.samplings) > self.most_rows:
                 raise BusyError(self._retry_s())
-            ticket = Ticket(
-                work, hear, next(self._numbers), work.prefix, work.prompt, work.text, len(work.samplings)
-            )
+            ticket = Ticket(work, hear, next(self._numbers), work.prefix, work.prompt, work.text)
             self._tickets[ticket.number] = ticket
-            self._rows += ticket.left
+            self._rows += len(work.samplings)
         self._inbox.put(lambda: self._begin(ticket))
         return ticket
 
-    def drop(self, ticket: Ticket) -> None:
-        """Forget a request; nothing happens where it has ended. From any thread."""
-        if self._leave(ticket):
+    def drop(self, ticket: Ticket, place: int | None = None) -> None:
+        """Forget a request, or one row of it; nothing happens where it has ended. From any thread."""
+        places = range(len(ticket.work.samplings)) if place is None else (place,)
+        if self._settle(ticket, places):
             self._inbox.put(lambda: self._remove(ticket))
 
     def call(self, function: Callable[[], Result]) -> Future[Result]:
@@ -457,7 +461,8 @@ class Engine:
             )
         try:
             for place in range(len(ticket.work.samplings)):
-                self._lanes[size].submit(ticket, place)
+                if place not in ticket.over:
+                    self._lanes[size].submit(ticket, place)
         except PrecisError as error:
             self._fail(ticket, error)
 
@@ -474,55 +479,48 @@ class Engine:
         for row in lane.decoder.retire():
             ticket, place = lane.forget(row.number)
             self._tell(ticket, place, Ended(row.generation.finished))
-            self._end_row(ticket)
+            self._ends.append(time.monotonic())
+            self._settle(ticket, (place,))
         if not lane.busy:
             lane.decoder.rest()
 
     def _tell(self, ticket: Ticket, place: int, event: Event) -> None:
-        if ticket.gone:
+        if place in ticket.over:
             return
         try:
             ticket.hear(place, event)
-        except Exception:  # whoever listens must not take the others down
-            log.exception("A listener failed")
+        except Exception as error:  # whoever listens must not take the others down
+            log_failure("A listener failed", error)
             self.drop(ticket)
 
-    def _end_row(self, ticket: Ticket) -> None:
-        self._ends.append(time.monotonic())
+    def _settle(self, ticket: Ticket, places: Iterable[int]) -> bool:
+        """Take rows off the books; whether any of them was on them."""
         with self._lock:
-            if ticket.number not in self._tickets:
-                return
-            ticket.left -= 1
-            self._rows -= 1
-            if not ticket.left:
-                del self._tickets[ticket.number]
-
-    def _leave(self, ticket: Ticket) -> bool:
-        """Take a request off the books; whether it was on them."""
-        with self._lock:
-            if self._tickets.pop(ticket.number, None) is None:
-                return False
-            self._rows -= ticket.left
-            ticket.gone = True
-            return True
+            ending = set(places) - ticket.over
+            ticket.over |= ending
+            self._rows -= len(ending)
+            if ticket.gone:
+                self._tickets.pop(ticket.number, None)
+        return bool(ending)
 
     def _remove(self, ticket: Ticket) -> None:
-        if ticket in self._readings:
+        """Let go of the rows of a request that are over."""
+        if ticket.gone and ticket in self._readings:
             self._readings.remove(ticket)
         for lane in self._lanes.values():
             lane.drop(ticket)
 
     def _fail_for(self, ticket: Ticket, error: Exception) -> None:
         """Fail a request for what went wrong in a pass: only our own words go to its client."""
-        # no traceback of a frame's values, no text: only what failed and where
-        log.error("A forward pass failed: %s", type(error).__name__, exc_info=error)
+        log_failure("A forward pass failed", error)
         self._fail(ticket, error if isinstance(error, PrecisError) else EngineError())
 
     def _fail(self, ticket: Ticket, error: PrecisError) -> None:
-        self._remove(ticket)
-        for place in range(len(ticket.work.samplings)):
+        places = range(len(ticket.work.samplings))
+        for place in places:
             self._tell(ticket, place, Failed(error))
-        self._leave(ticket)
+        self._settle(ticket, places)
+        self._remove(ticket)
 
     def _retry_s(self) -> int:
         """Guess how long it takes until a quarter of the rows have ended, by how fast they did of late."""

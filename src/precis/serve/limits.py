@@ -27,7 +27,7 @@ class Limits:
     rows
         Answers under way, those that wait included; beyond them 429.
     choices
-        The most that `n` may be; and how many prompts one completion may have.
+        The most answers to one request: `n` times the number of prompts.
     prompt_tokens
         Of one question or conversation; beyond them 400.
     answer_tokens, default_answer_tokens
@@ -56,7 +56,7 @@ class Limits:
 
     places: int = ROWS_AT_ONCE
     rows: int = 256
-    choices: int = 8
+    choices: int = 32
     prompt_tokens: int = 4096
     answer_tokens: int = 2048
     default_answer_tokens: int = 256
@@ -81,8 +81,12 @@ class Limits:
 
     def memory_tokens(self, model: LanguageModel) -> int:
         """Give how many tokens' keys and values that is."""
-        token = 2 * model.layers * model.kv_heads * model.head_dim * model.dtype.itemsize
-        return max(1, self.memory_bytes(model.device) // token)
+        return max(1, self.memory_bytes(model.device) // token_bytes(model))
+
+
+def token_bytes(model: LanguageModel) -> int:
+    """Give the memory that the keys and values of one token take."""
+    return 2 * model.layers * model.kv_heads * model.head_dim * model.dtype.itemsize
 
 
 class BodyLimit:
@@ -112,7 +116,7 @@ class BodyLimit:
         most = self.limits.upload_bytes if uploading else self.limits.body_bytes
         seconds = self.limits.upload_s if uploading else self.limits.body_s
         try:
-            stated = int({key: value for key, value in scope["headers"]}.get(b"content-length", b"0"))
+            stated = int(dict(scope["headers"]).get(b"content-length", b"0"))
         except ValueError:
             stated = 0
         if stated > most:
@@ -154,7 +158,7 @@ def _too_large(got: int, most: int) -> ApiError:
     )
 
 
-def bounded(name: str, got: int, most: int) -> None:
+def bounded(param: str, got: int, most: int, name: str = "") -> None:
     """Refuse a field that asks for too much.
 
     Raises
@@ -163,6 +167,9 @@ def bounded(name: str, got: int, most: int) -> None:
         400, naming the field.
     """
     if got > most:
-        raise ApiError(400, f"{name} is {got}; this server takes {most} at most.", param=name)
-
-
+        raise ApiError(
+            400,
+            f"{name or param} is {got:,}; this server takes {most:,} at most.",
+            param=param,
+            code="limit_exceeded",
+        )
