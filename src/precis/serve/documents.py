@@ -30,6 +30,7 @@ from precis.errors import SettingsError, StorageError
 from precis.file_formats import READABLE
 from precis.serve.api_error import ApiError
 from precis.serve.jobs import LONGEST_NAME, Job, Jobs, QueueFullError, UnknownDocumentError, unreadable
+from precis.serve.responses import ErrorResponse, error_responses
 
 LONGEST_FILENAME = 255
 LONGEST_FIELD = 256 * 2**10
@@ -133,7 +134,16 @@ _UPLOAD_SCHEMA = {
 }
 
 
-@router.post("/v1/documents", status_code=202, openapi_extra=_UPLOAD_SCHEMA)
+@router.post(
+    "/v1/documents",
+    status_code=202,
+    openapi_extra=_UPLOAD_SCHEMA,
+    responses={
+        **error_responses(None, 400, 401, 403, 408, 413, 415, 429, 503),
+        422: {"model": ErrorResponse, "description": "The document cannot be read."},
+        507: {"model": ErrorResponse, "description": "There is no room to keep the document."},
+    },
+)
 async def upload(request: Request) -> DocumentObject:
     """Upload a document, and compile it: it can be asked within seconds, and gets better from then on."""
     jobs = _jobs(request)
@@ -144,14 +154,14 @@ async def upload(request: Request) -> DocumentObject:
         await form.close()
 
 
-@router.get("/v1/documents")
+@router.get("/v1/documents", responses=error_responses(None, 401, 403))
 async def list_documents(request: Request) -> DocumentList:
     """List the documents that were uploaded here; `/v1/models` lists all that can be asked."""
     jobs = _jobs(request)
     return DocumentList(data=[_shown(jobs, job) for job in jobs.all()])
 
 
-@router.get("/v1/documents/{id}")
+@router.get("/v1/documents/{id}", responses=error_responses(None, 400, 401, 403, 404))
 async def get_document(request: Request, document_id: DocumentId) -> DocumentObject:
     """Say how far a document is."""
     jobs = _jobs(request)
@@ -161,7 +171,10 @@ async def get_document(request: Request, document_id: DocumentId) -> DocumentObj
 @router.get(
     "/v1/documents/{id}/events",
     response_class=EventSourceResponse,
-    responses={200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}}},
+    responses={
+        **error_responses(None, 400, 401, 403, 404),
+        200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}, "description": "Events."},
+    },
 )
 async def document_events(request: Request, document_id: DocumentId) -> EventSourceResponse:
     """Tell by server-sent events how a document gets on: at once, then whenever it changes, to its end."""
@@ -176,7 +189,7 @@ async def document_events(request: Request, document_id: DocumentId) -> EventSou
     return EventSourceResponse(events(), send_timeout=30)
 
 
-@router.post("/v1/documents/{id}/cancel")
+@router.post("/v1/documents/{id}/cancel", responses=error_responses(None, 400, 401, 403, 404))
 async def cancel_document(request: Request, document_id: DocumentId) -> DocumentObject:
     """Stop a compile. What can be asked already stays; a compile that has ended stays as it is."""
     jobs = _jobs(request)
@@ -184,7 +197,7 @@ async def cancel_document(request: Request, document_id: DocumentId) -> Document
     return _shown(jobs, await jobs.cancel(document_id))
 
 
-@router.delete("/v1/documents/{id}")
+@router.delete("/v1/documents/{id}", responses=error_responses(None, 400, 401, 403, 404, 500))
 async def delete_document(request: Request, document_id: DocumentId) -> DocumentDeleted:
     """Remove a document: the upload, unfinished work, and the compiled file."""
     jobs = _jobs(request)

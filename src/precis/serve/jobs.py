@@ -41,6 +41,9 @@ SECONDS_BETWEEN_WRITES = 1.0
 LONGEST_LINE = 2**20
 READING_SECONDS = 120.0
 
+COMPILE_COMMAND = (sys.executable, "-m", "precis.serve.compile_job")
+CHECK_COMMAND = (sys.executable, "-m", "precis.serve.check_upload")
+
 _log = logging.getLogger(__name__)
 
 
@@ -186,9 +189,7 @@ class Jobs:
 
     async def close(self) -> None:
         """Stop the compile that runs, which the next start goes on with, and let all listeners go."""
-        self._closed = True
-        for changed in self._changed.values():
-            changed.set()
+        self.let_go()
         if self._loop is not None:
             self._loop.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -201,13 +202,19 @@ class Jobs:
             self._store = None
         self._lock.release()
 
+    def let_go(self) -> None:
+        """End what listens to changes: the server stops, and waits for its connections to end."""
+        self._closed = True
+        for changed in self._changed.values():
+            changed.set()
+
     def _sweep(self) -> None:
         """Remove what a killed server left half-written, and what belongs to no document any more."""
         uploads = {self.upload_of(job) for job in self._jobs.values()}
         for path in self.uploads.iterdir():
             if path not in uploads:
                 path.unlink(missing_ok=True)
-        work = {self.work_of(job).name for job in self._jobs.values()}
+        work = {self.work_of(job).name for job in self._jobs.values() if job.status != "ready"}
         folders = self.data / "work"
         for folder in folders.iterdir() if folders.is_dir() else ():
             if folder.name.removesuffix(".lock") not in work:
@@ -403,7 +410,7 @@ class Jobs:
         with (work / f"{job.id}.log").open("ab") as log:
             # in a session of its own: Ctrl-C is for the server, which then stops it
             process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "precis.serve.compile_job"),
+                *COMPILE_COMMAND,
                 stdin=PIPE,
                 stdout=PIPE,
                 stderr=log,
@@ -602,7 +609,9 @@ async def unreadable(path: Path, filename: str) -> str | None:
     A file made to break its reader then breaks that process, not the server.
     """
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "precis.serve.check_upload", os.fspath(path), filename),
+        *CHECK_COMMAND,
+        os.fspath(path),
+        filename,
         stdin=DEVNULL,
         stdout=PIPE,
         stderr=DEVNULL,
