@@ -86,6 +86,7 @@ class Server(uvicorn.Server):
 
     async def _end(self) -> None:
         service: Service = self._app.state.service
+        self._app.state.jobs.let_go()
         await service.drain()
         self.should_exit = True
 
