@@ -241,8 +241,10 @@ class Library:
         names = [entry.name for entry in self._entries.values() if entry.manifest is not None]
         if not names:
             return f"There is no document {name!r}: the library is empty. Compile one into it first."
-        near = difflib.get_close_matches(name, names, NAMES_TOLD, 0.5)
-        told = (near + [other for other in names if other not in near])[:NAMES_TOLD]
+        told = names
+        if len(names) > NAMES_TOLD:
+            near = difflib.get_close_matches(name, names, NAMES_TOLD, 0.5)
+            told = (near + [other for other in names if other not in near])[:NAMES_TOLD]
         more = f" and {len(names) - len(told)} more (GET /v1/models)" if len(told) < len(names) else ""
         return f"There is no document {name!r}. There is: {', '.join(told)}{more}."
 
