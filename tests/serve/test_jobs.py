@@ -18,7 +18,7 @@ from filelock import FileLock
 from precis.artifact import Artifact
 from precis.errors import SettingsError, StorageError
 from precis.serve import jobs as jobs_module
-from precis.serve.compile_job import Said
+from precis.serve.compile_job import Order, Said, run
 from precis.serve.jobs import Job, Jobs, QueueFullError, UnknownDocumentError
 from tests.conftest import RECALL_MODEL
 from tests.recall import document_text, make_facts, question_text
@@ -120,8 +120,12 @@ def test_a_document_can_be_asked_before_its_compile_ends(undisturbed):
     stages = list(dict.fromkeys(job.stage for job in seen if job.stage))
     assert stages == ["asking", "teaching", "warm start", "training", "calibrating"]
     first = next(job for job in seen if job.curve)
-    assert first.status == "running"
-    assert first.curve[0][0] == 0
+    assert (first.status, first.stage) == ("running", "asking")
+    assert [step for step, _ in first.curve] == [0]
+    # then σ₀ from all questions, and what training makes of it
+    curves = list(dict.fromkeys(job.curve for job in seen if job.stage == "training"))
+    assert len(curves) > 2
+    assert curves[1][0][0] == 0
     assert len(seen[-1].curve) > 2
     assert seen[-1].curve[-1][1] > 0.7
     assert seen[-1].seconds_spent > 0
@@ -170,13 +174,14 @@ def test_a_killed_server_loses_no_document_and_goes_on(library, undisturbed):
     with pytest.MonkeyPatch.context() as patch:  # what is queued by a server that dies before it begins
         patch.setattr(jobs_module, "COMPILE_COMMAND", SLEEPER)
         asyncio.run(enqueue())
-    for kept in ("key-of-doc-1/*/gold-*", "key-of-doc-1/doc-1.published"):
+    for kept, count in (("gold-*", 1), ("training-*", 2)):  # the first σ leaves a training-* of its own
         server = subprocess.Popen(
             [sys.executable, "-c", textwrap.dedent(SERVER), str(library), str(RECALL_MODEL)]
         )
         try:
             deadline = time.monotonic() + PATIENCE
-            while not list((library / ".precis-serve" / "work").glob(kept)):
+            work = library / ".precis-serve" / "work" / "key-of-doc-1"
+            while len(list(work.glob(f"*/{kept}"))) < count:
                 assert time.monotonic() < deadline
                 time.sleep(0.01)
             (child,) = compiles(server.pid)
@@ -365,6 +370,32 @@ def test_a_compile_ends_with_its_server_and_never_runs_beside_another(library, t
         assert waiting.wait(PATIENCE) == 1
         assert waiting.stdout.read() == b""
     assert not (library / "x.precis").exists()
+
+
+@pytest.mark.parametrize("published", [True, False])
+def test_a_run_that_goes_on_does_not_fall_back_to_the_first_soft_prompt(
+    library, tmp_path, monkeypatch, published
+):
+    upload, work = tmp_path / "x.md", tmp_path / "work"
+    upload.write_text(document_text(FACTS))
+    work.mkdir()
+    if published:
+        (work / "doc-1.published").touch()
+        (library / "x.precis").write_bytes(b"what an earlier run published")
+    settings = {"ratio": 5, "self_study": 0}
+    order = Order(
+        *(upload, "x.md", library / "x.precis", work, tmp_path / "lock", "doc-1"),
+        *(str(RECALL_MODEL), settings, list(QUESTIONS)),
+    )
+    first = []
+    monkeypatch.setattr("precis.serve.compile_job._publish_first", lambda *_: first.append(True))
+    with (tmp_path / "said").open("w") as output:
+        run(order, Said(output))
+    assert bool(first) != published
+    assert Artifact.open(library / "x.precis").manifest.confidence is not None
+    said = [json.loads(line) for line in (tmp_path / "said").read_text().splitlines()]
+    assert said[-1] == {"status": "ready"}
+    assert all(one.keys() <= jobs_module._HEARD | {"note"} for one in said)
 
 
 def test_a_file_of_somebody_elses_is_left_as_it_is(library):

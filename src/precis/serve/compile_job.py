@@ -25,11 +25,12 @@ from precis.artifact import Artifact
 from precis.compilation import Settings
 from precis.compilation import compile as compile_document
 from precis.document import Document, read
-from precis.errors import PrecisError, StorageError
+from precis.errors import PrecisError, QuestionsError, StorageError
 from precis.gold import Teacher
 from precis.memory import keep_freed_memory
 from precis.model_source import load_model
 from precis.progress import Progress
+from precis.spans import spans_of
 from precis.training import recovery
 
 # What a whole compile's time goes to, where nothing limits it: measured on documents of a few pages.
@@ -38,6 +39,10 @@ SHARES = {"asking": 0.12, "teaching": 0.10, "warm start": 0.05, "training": 0.68
 NICENESS = 10
 # A process of the same document that still runs has lost its server and ends within moments.
 LOCK_SECONDS = 120.0
+# Questions from which the very first σ is made, at least: one on each part of the document.
+FIRST_QUESTIONS = 16
+# With less time than this, the first σ would take too much of it.
+FEWEST_MINUTES = 2
 
 
 @dataclass(frozen=True)
@@ -125,19 +130,59 @@ def run(order: Order, said: Said) -> None:
     settings = Settings(**order.settings)
     said.minutes = settings.minutes
     publisher = Publisher(order, said)
+    teacher = _PatientTeacher(model, document)
+    if teacher.reads_whole and not publisher.has_published and _has_time(settings):
+        said.say(stage="asking")
+        _publish_first(teacher, order, settings, publisher)
+    teacher.patient = False
     artifact = compile_document(
         document,
         model=model,
         questions=order.questions,
         settings=settings,
         work=order.work,
-        teacher=Teacher(model, document),
+        teacher=teacher,
         keep_text=True,
         publish=publisher.publish,
         progress=said,
     )
     publisher.publish(artifact)
     said.say(status="ready")
+
+
+class _PatientTeacher(Teacher):
+    """Remembers what it has read from one compile to the next."""
+
+    patient = True
+
+    def forget(self) -> None:
+        """Forget what was read last, once nobody will need it again."""
+        if not self.patient:
+            super().forget()
+
+
+def _has_time(settings: Settings) -> bool:
+    return settings.minutes is None or settings.minutes >= FEWEST_MINUTES
+
+
+def _publish_first(teacher: Teacher, order: Order, settings: Settings, publisher: Publisher) -> None:
+    """Publish a σ from a handful of questions, untrained, long before σ₀ can be made from all of them.
+
+    It is a compile of its own: the real one asks, and gives, the same as without it.
+    """
+    few = max(FIRST_QUESTIONS, len(spans_of(teacher.document.text, teacher.model.chat)))
+    with contextlib.suppress(QuestionsError):  # too few of them were any good
+        artifact = compile_document(
+            teacher.document,
+            model=teacher.model,
+            questions=order.questions[:FIRST_QUESTIONS],
+            settings=replace(settings, self_study=few, minutes=0),
+            work=order.work,
+            teacher=teacher,
+            calibrate=False,
+            keep_text=True,
+        )
+        publisher.publish(artifact)
 
 
 class Publisher:
@@ -147,6 +192,11 @@ class Publisher:
         self.target = order.target
         self.said = said
         self._mark = order.work / f"{order.mark}.published"
+
+    @property
+    def has_published(self) -> bool:
+        """Whether σ can be used already, from an earlier run."""
+        return self._mark.exists() and self.target.exists()
 
     def publish(self, artifact: Artifact) -> None:
         """Write σ, whole or not at all, and say so.
