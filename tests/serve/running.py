@@ -49,8 +49,11 @@ def wordy_model(window: int = 4096) -> LanguageModel:
     """A model that says nothing of sense, and much of it: what streams, limits and stops are tried on."""
     tokenizer = make_tokenizer()
     network = make_network("llama", len(tokenizer), seed=4, max_position_embeddings=window)
+    texts = [tokenizer.decode([token]) for token in range(len(tokenizer))]
+    seldom = [n for n, text in enumerate(texts) if not text.isprintable() or not text.strip("\ufffd ")]
     with torch.no_grad():
-        network.lm_head.weight[tokenizer.eos_token_id] = 0  # it hardly ever ends by itself
+        # it hardly ever ends by itself, and seldom writes blanks or parts of characters
+        network.lm_head.weight[[tokenizer.eos_token_id, tokenizer.bos_token_id, *seldom]] = 0
     return LanguageModel("wordy", network.float(), tokenizer)
 
 
