@@ -67,7 +67,13 @@ def test_passages_are_whole_sentences_and_few_of_them(chat):
         for passage in Support(document, chat).find(sentence, 99):
             assert passage.text in document.text
             assert passage.text[-1] in ".!" or passage.text.startswith("#")
-            assert passage.text.count(". ") < MOST_SENTENCES + 1
+            assert passage.text.count(".") + passage.text.count("!") <= MOST_SENTENCES
+
+
+def test_short_sentences_are_counted_too(chat):
+    document = Document.from_text(" ".join(f"The lamp {n} is red." for n in range(12)))
+    found = Support(document, chat).find("lamp", 99)
+    assert [passage.text.count(".") for passage in found] == [MOST_SENTENCES] * 4
 
 
 def test_a_heading_stands_with_what_follows_it(chat):

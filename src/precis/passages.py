@@ -5,6 +5,7 @@ Passages are short: what a question asks about stands in one sentence or two.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 
 import bm25s
@@ -13,6 +14,8 @@ from precis.chat import Chat
 from precis.spans import Span, spans_of
 
 PASSAGE_TOKENS = 32
+
+logging.getLogger("bm25s").setLevel(logging.WARNING)  # it asks for its smallest steps to be told
 
 
 class Passages:

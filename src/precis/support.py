@@ -26,6 +26,7 @@ SHORT_LENGTH = 40
 MOST_TOKENS = 128
 
 _PARAGRAPH_END = re.compile(r"\n\s*\n\s*")
+_STOP = re.compile(r"[.!?。！？]")
 _SENTENCE_END = re.compile(r"(?<=[.!?])[\"'”’)\]]*\s+|(?<=[。！？])\s*|\n")
 
 
@@ -117,16 +118,17 @@ def _of_paragraph(text: str, start: int, end: int, chat: Chat) -> Iterator[Span]
     sentences = 0
     for first, last in _cuts(_SENTENCE_END, text, start, end):
         for span in _short_enough(text, first, last, chat):
+            ends = bool(_STOP.search(text, span.start, span.end))
             if open_ is None:
-                open_, sentences = span, 1
+                open_, sentences = span, int(ends)
                 continue
             joined = Span(open_.start, span.end, open_.tokens + span.tokens)
             fits = joined.end - joined.start <= GOOD_LENGTH and sentences < MOST_SENTENCES
-            if fits or _is_short(open_):
-                open_, sentences = joined, sentences + (not _is_short(open_))
+            if fits or (_is_short(open_) and not sentences):
+                open_, sentences = joined, sentences + ends
             else:
                 yield open_
-                open_, sentences = span, 1
+                open_, sentences = span, int(ends)
     if open_ is not None:
         yield open_
 

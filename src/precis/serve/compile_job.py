@@ -32,6 +32,7 @@ from precis.model_source import load_model
 from precis.progress import Progress
 from precis.spans import spans_of
 from precis.training import recovery
+from precis.work_folder import write_atomically
 
 # What a whole compile's time goes to, where nothing limits it: measured on documents of a few pages.
 SHARES = {"asking": 0.12, "teaching": 0.10, "warm start": 0.05, "training": 0.68, "calibrating": 0.05}
@@ -99,7 +100,7 @@ def main() -> None:
             run(order, said)
     except Timeout:
         said.say(status="failed", error="Another process still compiles this document. Try again later.")
-    except PrecisError as error:
+    except (PrecisError, OSError) as error:
         said.say(status="failed", error=_for_a_client(error, order))
     except MemoryError:
         said.say(
@@ -212,7 +213,7 @@ class Publisher:
                     f"A file {self.target.name} came into the library meanwhile, and is left as it is. "
                     "Upload the document again: it will get another name."
                 )
-            self._mark.touch()
+            write_atomically(self._mark, b"")
         artifact.save(self.target)
         self.said.say(curve=list(_curve(artifact)))
 
@@ -297,10 +298,10 @@ def _named(document: Document, filename: str) -> Document:
     return replace(document, name=filename, pages=pages)
 
 
-def _for_a_client(error: PrecisError, order: Order) -> str:
+def _for_a_client(error: PrecisError | OSError, order: Order) -> str:
     """Say it to somebody who uploaded a document: no commands, and no paths of this machine."""
-    cause = error.__cause__
-    if isinstance(error, StorageError) and isinstance(cause, OSError):
+    cause = error.__cause__ if isinstance(error, PrecisError) else error
+    if isinstance(error, OSError) and isinstance(cause, OSError):
         full = cause.errno in (errno.ENOSPC, errno.EDQUOT)
         what = "has no room left on its disk" if full else f"cannot write: {cause.strerror}"
         return (

@@ -489,7 +489,8 @@ class Jobs:
         changed, self._changed[id] = self._changed[id], asyncio.Event()
         changed.set()
         now = time.monotonic()
-        if job.status != before.status or now - self._kept_at.get(id, -math.inf) >= SECONDS_BETWEEN_WRITES:
+        waited = now - self._kept_at.get(id, -math.inf) >= SECONDS_BETWEEN_WRITES
+        if waited or (job.status, job.curve) != (before.status, before.curve):
             self._keep(job)
             self._kept_at[id] = now
         return job
