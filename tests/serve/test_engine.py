@@ -126,7 +126,7 @@ def test_a_long_prompt_and_a_text_are_read_between_the_steps_of_others(make_engi
     long_prompt = [25 + k % 200 for k in range(1000)]
     engine = make_engine()
     short, reading = Heard(), Heard()
-    engine.submit(Work(prefixes[0], [30], 3000, (Sampling(1.0, 1.0, 3),)), short)
+    engine.submit(Work(prefixes[0], [30], 3000, GREEDY), short)
     work = Work(model.empty_prefix(), long_prompt, 6, GREEDY, text=Text("a", text))
     assert work.end == 1900
     engine.submit(work, reading)

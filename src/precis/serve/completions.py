@@ -102,10 +102,6 @@ async def chat_completions(request: Request, body: ChatRequest) -> Response:
 @router.post("/v1/completions", responses=error_responses(Completion, stream=True))
 async def completions(request: Request, body: CompletionRequest) -> Response:
     """Answer a question, or several, about a document."""
-    for number, prompt in enumerate(body.prompts):
-        if not prompt.strip():
-            where = "prompt" if isinstance(body.prompt, str) else f"prompt[{number}]"
-            raise ApiError(400, f"'{where}' is empty; ask something.", param=where, code="invalid_value")
     chat = _service(request).model.chat
     ask = Ask(
         body,
@@ -183,7 +179,10 @@ def _check(ask: Ask, service: Service) -> None:
     body, limits = ask.body, service.limits
     if body.stream_options is not None and not body.stream:
         raise ApiError(
-            400, "'stream_options' is only for 'stream': true; leave it out.", param="stream_options"
+            400,
+            "'stream_options' is only for 'stream': true; leave it out.",
+            param="stream_options",
+            code="invalid_value",
         )
     rows = (body.n or 1) * len(ask.questions)
     name = "n" if len(ask.questions) == 1 else f"n times the number of {ask.param}s"
@@ -193,7 +192,10 @@ def _check(ask: Ask, service: Service) -> None:
     bounded("precis.passages", body.extension.passages, limits.passages)
     if body.extension.passages and len(ask.questions) > 1:
         raise ApiError(
-            400, "'precis.passages' are found for one question; send one.", param="precis.passages"
+            400,
+            "'precis.passages' are found for one question; send one.",
+            param="precis.passages",
+            code="invalid_value",
         )
 
 

@@ -26,6 +26,7 @@ from precis.document import Document
 from precis.errors import PrecisError, SettingsError
 from precis.language_model import LanguageModel
 from precis.prefix import Prefix
+from precis.serve.engine import ClosingError
 from precis.serve.logs import log
 from precis.support import Support
 
@@ -221,6 +222,8 @@ class Library:
             artifact = Artifact.open(entry.path)
             prefix = self._call(lambda: artifact.prefix(self.model)).result()
             document = artifact.document()
+        except ClosingError:
+            raise
         except PrecisError as error:
             self._entries = {**self._entries, entry.name: _broken(entry, error)}
             raise BrokenDocumentError(

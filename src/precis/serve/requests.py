@@ -69,9 +69,7 @@ def _whole(text: str) -> str:
     try:
         text.encode()
     except UnicodeEncodeError:
-        raise PydanticCustomError(
-            "half_character", "holds half of a surrogate pair; send whole characters"
-        ) from None
+        raise PydanticCustomError("string_unicode", "half of a character") from None
     return text
 
 
@@ -213,6 +211,7 @@ class ChatRequest(Asking):
                 f"'max_tokens' is {self.max_tokens} and 'max_completion_tokens' is "
                 f"{self.max_completion_tokens}; they mean the same: give one.",
                 param="max_tokens",
+                code="invalid_value",
             )
         return next(iter(both), None)
 
@@ -227,12 +226,18 @@ class ChatRequest(Asking):
         if self.logprobs:
             return self.top_logprobs or 0
         if self.top_logprobs:
-            raise ApiError(400, "'top_logprobs' needs 'logprobs': true beside it.", param="top_logprobs")
+            raise ApiError(
+                400,
+                "'top_logprobs' needs 'logprobs': true beside it.",
+                param="top_logprobs",
+                code="invalid_value",
+            )
         return None
 
 
+Prompt = Annotated[str, Field(pattern=r"\S"), AfterValidator(_whole)]
 Prompts = Annotated[
-    Annotated[String, Tag("(text)")] | Annotated[Annotated[list[String], Field(min_length=1)], Tag("(list)")],
+    Annotated[Prompt, Tag("(text)")] | Annotated[Annotated[list[Prompt], Field(min_length=1)], Tag("(list)")],
     Discriminator(_by_kind("(text)", "(list)")),
 ]
 
@@ -271,12 +276,18 @@ def conversation(messages: Sequence[Message]) -> tuple[str, list[Turn], str]:
                     400,
                     f"{place}: a {message.role} message must stand before the first user message.",
                     param=place,
+                    code="invalid_value",
                 )
             instructions.append(message.text)
         elif message.role == "user":
             asked.append(message.text)
         elif not asked:
-            raise ApiError(400, f"{place}: an assistant message must follow a user message.", param=place)
+            raise ApiError(
+                400,
+                f"{place}: an assistant message must follow a user message.",
+                param=place,
+                code="invalid_value",
+            )
         else:
             turns.append(Turn("\n\n".join(asked), message.text))
             asked = []
@@ -285,6 +296,7 @@ def conversation(messages: Sequence[Message]) -> tuple[str, list[Turn], str]:
             400,
             "The last message must be the user's, and ask something.",
             param=f"messages[{len(messages) - 1}]",
+            code="invalid_value",
         )
     return "\n\n".join(instructions), turns, "\n\n".join(asked)
 
@@ -297,8 +309,15 @@ def refusal(errors: Sequence[Mapping[str, Any]]) -> ApiError:
         reason = first.get("ctx", {}).get("error", "")
         return ApiError(400, f"The body is not JSON: {reason}.", code="invalid_json")
     param = _path(place[1:] if place[:1] in (["body"], ["query"], ["path"], ["header"]) else place)
-    if first["type"] in ("unsupported", "half_character"):
-        return ApiError(400, f"'{param}' {first['msg']}.", param=param, code=first["type"])
+    if first["type"] == "unsupported":
+        return ApiError(400, f"'{param}' {first['msg']}.", param=param, code="unsupported")
+    if first["type"] == "string_unicode":
+        return ApiError(
+            400,
+            f"'{param}' holds half of a surrogate pair; send whole characters.",
+            param=param,
+            code="half_character",
+        )
     if first["type"] == "literal_error":
         return ApiError(
             400,
@@ -306,6 +325,8 @@ def refusal(errors: Sequence[Mapping[str, Any]]) -> ApiError:
             param=param,
             code="unsupported",
         )
+    if first["type"] == "string_pattern_mismatch":
+        return ApiError(400, f"'{param}' is empty; ask something.", param=param, code="invalid_value")
     if first["type"] == "list_type" and len(place) < len(first["loc"]):
         return ApiError(
             400,

@@ -86,11 +86,12 @@ class Service:
             self.under_way -= 1
 
     async def drain(self) -> None:
-        """Take no more requests, and wait until those under way are answered, or their time is over."""
+        """Take no more requests, and wait for those under way; what takes too long is told that it fails."""
         self.closing = True
         end = asyncio.get_running_loop().time() + self.limits.closing_s
         while self.under_way and asyncio.get_running_loop().time() < end:
             await asyncio.sleep(0.05)
+        await asyncio.to_thread(self.engine.close)
 
     async def in_library(self, function: Callable[..., Result], *given: Any) -> Result:
         """Run something in the library's thread."""
