@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from precis.artifact import FORMAT, Artifact, Manifest
+from precis.document import Document
 from precis.errors import ArtifactError
 from precis.prefix import Prefix
 from tests.conftest import make_model
@@ -121,3 +122,30 @@ def test_shapes_that_do_not_fit_the_manifest_are_refused(tiny_model, tmp_path):
     artifact.save(tmp_path / "x.precis")
     with pytest.raises(ArtifactError, match="manifest says"):
         Artifact.open(tmp_path / "x.precis")
+
+
+def with_text(model, text="The harbour of Ö closes at nine."):
+    document = Document.from_text(text, "guide.md")
+    about = {"name": document.name, "sha256": document.sha256, "tokens": 80}
+    return make_artifact(model, document=about).with_text(document), document
+
+
+def test_a_kept_text_comes_back_with_its_pages(tiny_model, tmp_path):
+    artifact, document = with_text(tiny_model)
+    artifact.save(tmp_path / "x.precis")
+    again = Artifact.open(tmp_path / "x.precis")
+    assert again.document() == document
+    assert again.text == document.text
+    plain = make_artifact(tiny_model)
+    assert (plain.document(), plain.text) == (None, None)
+    assert torch.equal(again.prefix(tiny_model).keys, plain.prefix(tiny_model).keys)
+
+
+def test_a_text_of_another_document_is_refused(tiny_model):
+    artifact, _ = with_text(tiny_model)
+    _, other = with_text(tiny_model, "Another text.")
+    mixed = Artifact(
+        artifact.manifest, {**artifact.tensors, "text": with_text(tiny_model, other.text)[0].tensors["text"]}
+    )
+    with pytest.raises(ArtifactError, match=r"not that of guide\.md"):
+        mixed.document()

@@ -45,6 +45,36 @@ def test_a_conversation_splits_before_what_is_said_last():
         assert "two" in chat.tokenizer.decode(worked)
 
 
+def test_a_conversation_about_the_document_is_the_templates_own_prompt():
+    tokenizer = make_tokenizer(TEMPLATE)
+    chat = Chat(tokenizer)
+    first = f"Document:\nThe lamp is red.\n\n{BRIEF_INSTRUCTION}\nQuestion: Be brief.\nWhat is red?"
+    messages = [
+        {"role": "user", "content": first},
+        {"role": "assistant", "content": "the lamp"},
+        {"role": "user", "content": "and <end> 0?"},
+        {"role": "assistant", "content": "nine"},
+        {"role": "user", "content": "why"},
+    ]
+    whole = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    turns = [Turn("What is red?", "the lamp"), Turn("and <end> 0?", "nine")]
+    tokens = chat.reading("The lamp is red.") + chat.asking_on(turns, "why", "Be brief.")
+    assert tokenizer.decode(tokens) == whole
+    assert tokens.count(tokenizer.convert_tokens_to_ids("<end>")) == 5
+
+
+def test_a_plain_conversation_about_the_document_repeats_its_labels():
+    chat = Chat(make_tokenizer())
+    text = chat.tokenizer.decode(chat.asking_on([Turn("What is red?", "the lamp")], "why", "Be brief."))
+    assert text == " Be brief.\nWhat is red?\nAnswer: the lamp\n\nQuestion: why\nAnswer:"
+
+
+def test_a_conversation_that_begins_is_a_question():
+    for template in (None, TEMPLATE):
+        chat = Chat(make_tokenizer(template))
+        assert chat.asking_on([], "What is red?") == chat.asking("What is red?")
+
+
 def test_special_tokens_in_a_users_text_are_only_text():
     chat = Chat(make_tokenizer(TEMPLATE))
     stop = chat.tokenizer.eos_token_id

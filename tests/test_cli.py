@@ -112,6 +112,27 @@ def test_confidence_is_shown(precis, compiled, folder):
     assert "calibrated on" in out
 
 
+def test_a_kept_text_gives_passages_to_check_an_answer_by(precis, compiled, folder):
+    code, out, _ = precis(*COMPILE, "--ratio", 5, "--keep-text", "-o", "kept.precis")
+    assert code == 0
+    assert "kept in the file" in out
+    fact = FACTS[3]
+    sentence = f"The {fact.relation} of {fact.name} is {fact.value}."
+    command = ("ask", "kept.precis", question_text(fact, 1), "--passages", 1)
+    code, out, _ = precis(*command)
+    assert code == 0
+    assert "facts.md, page 1" in out
+    assert sentence in " ".join(out.split())
+    code, out, _ = precis(*command, "--json")
+    (passage,) = json.loads(out)["passages"]
+    assert sentence in passage["text"]
+    assert (passage["source"], passage["page"]) == ("facts.md", 1)
+    code, out, _ = precis(*command, "--fallback", "facts.md", "--agreement", 1, "--json")
+    assert json.loads(out)["passages"] == [passage]
+    code, out, _ = precis("inspect", compiled)
+    assert "not kept in the file" in out
+
+
 def test_evaluate_writes_the_report(precis, compiled, folder):
     code, out, _ = precis(
         "evaluate",
@@ -228,6 +249,8 @@ MISTAKES = {
     ),
     "no such fallback": (("ask", "facts.precis", "What?", "--fallback", "missing.md"), "missing.md"),
     "empty question": (("ask", "facts.precis", "  "), "empty"),
+    "passages without text": (("ask", "facts.precis", "What?", "--passages", 2), "--keep-text"),
+    "negative passages": (("ask", "facts.precis", "What?", "--passages", -1), "--passages"),
 }
 
 

@@ -7,8 +7,9 @@ import torch
 
 from precis.artifact import Artifact
 from precis.compilation import Settings, compile
+from precis.compiled import Compiled
 from precis.document import Document
-from precis.errors import QuestionsError, SettingsError
+from precis.errors import ArtifactError, QuestionsError, SettingsError
 from precis.evaluation import evaluate
 from precis.gold import Teacher, teach
 from precis.model_source import load_model
@@ -336,3 +337,78 @@ def test_confidence_is_calibrated_on_the_held_out_questions_and_only_where_there
     artifact = compile(DOCUMENT, model=model, questions=TRAINED, settings=no_time, progress=Notes())
     assert artifact.manifest.confidence is None
     assert "not calibrated" in notes[0]
+
+
+LEARNING = Settings(**{**QUICK.__dict__, "schedule": Schedule(epochs=4, rows=12, learning_rate=2e-2)})
+
+
+def test_every_better_soft_prompt_is_published_and_the_result_stays_the_same(model, tmp_path):
+    published = []
+    shown = compile(
+        DOCUMENT,
+        model=model,
+        questions=TRAINED,
+        settings=LEARNING,
+        work=tmp_path / "shown",
+        publish=published.append,
+    )
+    hidden = compile(DOCUMENT, model=model, questions=TRAINED, settings=LEARNING, work=tmp_path / "hidden")
+    assert file_bytes(shown, tmp_path) == file_bytes(hidden, tmp_path)
+    assert len(published) > 1
+    first, *_, last = published
+    assert [artifact.manifest.training["best_step"] for artifact in published] == sorted(
+        {artifact.manifest.training["best_step"] for artifact in published}
+    )
+    assert first.manifest.training["steps"] == 0
+    assert all(artifact.manifest.confidence is None for artifact in published)
+    assert last.manifest.fidelity == shown.manifest.fidelity
+    assert last.manifest.fidelity["recovery"] > first.manifest.fidelity["recovery"]
+    assert all(torch.equal(last.tensors[name], shown.tensors[name]) for name in shown.tensors)
+    # what was published before is not changed by the training that went on
+    untrained = Settings(**{**LEARNING.__dict__, "schedule": Schedule(epochs=0)})
+    start = compile(DOCUMENT, model=model, questions=TRAINED, settings=untrained, work=tmp_path / "shown")
+    assert all(torch.equal(first.tensors[name], start.tensors[name]) for name in start.tensors)
+
+
+def test_a_compile_that_goes_on_publishes_its_best_at_once(model, tmp_path, monkeypatch):
+    monkeypatch.setattr("precis.training.SECONDS_BETWEEN_CHECKPOINTS", 0)
+    before, after = [], []
+
+    def run(published, progress):
+        return compile(
+            DOCUMENT,
+            model=model,
+            questions=TRAINED,
+            settings=LEARNING,
+            work=tmp_path / "work",
+            publish=published.append,
+            progress=progress,
+        )
+
+    with pytest.raises(SystemExit):
+        run(before, BreakOff(SystemExit(), 11))
+    result = run(after, Progress())
+    assert len(before) > 1
+    again, last = after[0], before[-1]
+    assert again.manifest.training["best_step"] == last.manifest.training["best_step"] > 0
+    assert all(torch.equal(again.tensors[name], last.tensors[name]) for name in last.tensors)
+    whole = compile(DOCUMENT, model=model, questions=TRAINED, settings=LEARNING, work=tmp_path / "whole")
+    assert file_bytes(result, tmp_path) == file_bytes(whole, tmp_path)
+
+
+def test_the_text_is_kept_only_where_asked_for(model):
+    published = []
+    kept = compile(
+        DOCUMENT, model=model, questions=TRAINED, settings=QUICK, keep_text=True, publish=published.append
+    )
+    assert kept.document() == DOCUMENT
+    assert published[0].document() == DOCUMENT
+    plain = compile(DOCUMENT, model=model, questions=TRAINED, settings=QUICK)
+    assert plain.document() is None
+    said = Compiled(kept, model).ask(HELD_OUT[0].text, passages=2)
+    assert len(said.passages) == 2
+    fact = FACTS[0]
+    assert f"The {fact.relation} of {fact.name} is {fact.value}." in said.passages[0].text
+    assert Compiled(plain, model).ask(HELD_OUT[0].text).passages == ()
+    with pytest.raises(ArtifactError, match="--keep-text"):
+        Compiled(plain, model).ask(HELD_OUT[0].text, passages=1)

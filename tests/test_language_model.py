@@ -123,6 +123,37 @@ def test_samples_follow_the_nucleus(tiny_model):
     assert drawn.count(int(nucleus[0])) / 300 == pytest.approx(float(expected), abs=0.1)
 
 
+def test_at_top_p_1_the_whole_vocabulary_is_drawn_from(tiny_model):
+    prefix = tiny_model.prefill(DOCUMENT)
+    scores = next(tiny_model.given(prefix).score([Row([60], [0])]))[0]
+    likely = torch.softmax(scores / 20, -1)
+    requests = [Request(prefix, [60], 1, Sampling(20.0, top_p=1.0, seed=seed)) for seed in range(400)]
+    drawn = [generation.tokens[0] for generation in tiny_model.generate(requests)]
+    beyond = set(likely.topk(64).indices.tolist())
+    share = sum(token not in beyond for token in drawn) / len(drawn)
+    assert share == pytest.approx(1 - float(likely.topk(64).values.sum()), abs=0.1)
+
+
+def test_a_decoder_with_little_memory_takes_fewer_rows_and_writes_the_same(any_model):
+    requests = mixed_requests(any_model)
+    requests += [Request(requests[0].prefix, list(range(30, 90)), 50), *mixed_requests(any_model)]
+    alone = [any_model.generate([request])[0].tokens for request in requests]
+    decoder, done, most = Decoder(any_model, memory=130), {}, 0
+    for request in requests:
+        decoder.submit(request)
+    while decoder.waiting or decoder.active:
+        decoder.advance()
+        most = max(most, len(decoder.active))
+        if len(decoder.active) > 1:
+            assert decoder._cache.keys.shape[1] * decoder._cache.keys.shape[3] <= 130
+            assert decoder._stack is None or decoder._stack.slots * len(decoder._members) <= 130
+        done |= {row.number: row.generation.tokens for row in decoder.retire()}
+    assert [done[number] for number in range(len(requests))] == alone
+    assert 1 < most < 10
+    decoder.rest()
+    assert decoder._cache is None
+
+
 def test_a_decoder_takes_in_and_drops_requests_at_any_time(tiny_model):
     requests = mixed_requests(tiny_model)
     alone = [tiny_model.generate([request])[0].tokens for request in requests]

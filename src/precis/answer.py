@@ -11,6 +11,7 @@ from precis.confidence import Calibration, features_of
 from precis.decoding import Token
 from precis.errors import QuestionsError
 from precis.language_model import Conditioned
+from precis.support import Passage
 
 LONGEST = 256
 
@@ -37,6 +38,9 @@ class Answer:
     confidence
         Calibrated probability that the answer agrees with the full document's; None where no calibration
         was given.
+    passages
+        What the document says on the question, where that was asked for: found by the question's words, not
+        what the answer was made from.
     """
 
     text: str
@@ -47,6 +51,7 @@ class Answer:
     first_token_s: float
     seconds: float
     confidence: float | None = None
+    passages: tuple[Passage, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Give plain values."""

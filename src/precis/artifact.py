@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from precis.confidence import Calibration
+from precis.document import Document, Page
 from precis.errors import ArtifactError
 from precis.prefix import Prefix
 from precis.soft_prompt import EmbeddingPrompt, KeyValuePrompt
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
 FORMAT = 2
 _HEADER = "precis"
+# The tensor that holds the document's text, where it is kept: its bytes in UTF-8.
+_TEXT = "text"
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,8 @@ class Manifest:
         `name`, `digest` (of the weights), `tokenizer_digest`, `type`, `layers`, `kv_heads`,
         `head_dim`, `hidden_size`.
     document
-        `name`, `sha256` of its text, `tokens`.
+        `name`, `sha256` of its text, `tokens`; and, where the text is kept, `pages`: each
+        [source, number, start, end], as in `document.Page`.
     form, slots, ratio, next_position
         σ: `kv` or `embedding`; its slots (a head, on average), and the document's tokens for each of
         them; where the first token after it stands.
@@ -91,11 +95,44 @@ class Artifact:
     manifest
         What it is.
     tensors
-        As `Prefix.packed` gives them; or `embeddings` `[slot, hidden]`.
+        As `Prefix.packed` gives them; or `embeddings` `[slot, hidden]`. And `text`, uint8 `[byte]`, where
+        the document's text is kept.
     """
 
     manifest: Manifest
     tensors: dict[str, Tensor]
+
+    def with_text(self, document: Document) -> Artifact:
+        """Give the same artifact with the document's text and pages in it."""
+        pages = [[page.source, page.number, page.start, page.end] for page in document.pages]
+        text = torch.frombuffer(bytearray(document.text.encode()), dtype=torch.uint8)
+        manifest = replace(self.manifest, document={**self.manifest.document, "pages": pages})
+        return Artifact(manifest, {**self.tensors, _TEXT: text})
+
+    @property
+    def text(self) -> str | None:
+        """The document's text, if the file keeps it."""
+        return bytes(self.tensors[_TEXT].numpy()).decode() if _TEXT in self.tensors else None
+
+    def document(self) -> Document | None:
+        """Give the document back, if the file keeps its text.
+
+        Raises
+        ------
+        ArtifactError
+            The text is not the one that the manifest names.
+        """
+        if _TEXT not in self.tensors:
+            return None
+        about = self.manifest.document
+        content = bytes(self.tensors[_TEXT].numpy())
+        if hashlib.sha256(content).hexdigest() != about["sha256"]:
+            raise ArtifactError(
+                f"The text kept in this artifact is not that of {about['name']}, which its manifest names. "
+                "Compile the document again."
+            )
+        pages = tuple(Page(*page) for page in about.get("pages", ()))
+        return Document(about["name"], content.decode(), pages, about["sha256"])
 
     def save(self, path: Path) -> None:
         """Write the file, whole or not at all.
@@ -186,6 +223,8 @@ class Artifact:
                 wanted["bias"] = (stored,)
         else:
             wanted = {"embeddings": (manifest.slots, model["hidden_size"])}
+        if _TEXT in self.tensors:
+            wanted[_TEXT] = (self.tensors[_TEXT].numel(),)
         found = {name: tuple(tensor.shape) for name, tensor in self.tensors.items()}
         if found != wanted:
             raise ArtifactError(f"{path} holds tensors {found}, but its manifest says {wanted}.")

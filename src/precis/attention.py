@@ -203,6 +203,20 @@ class RowCache:
             new[:, :had_rows, :, :had_width] = old
             setattr(self, name, new)
 
+    def places(self, rows: int, width: int) -> int:
+        """How many tokens' places there would be if it grew to so many rows of such a width."""
+        return max(rows, self.keys.shape[1]) * max(width, self.keys.shape[3])
+
+    def fit(self, rows: int, width: int) -> None:
+        """Have places for just so many rows of such a width; what is stored in them stays."""
+        layers, had_rows, kv_heads, had_width, head_dim = self.keys.shape
+        kept = (slice(None), slice(min(rows, had_rows)), slice(None), slice(min(width, had_width)))
+        for name in ("keys", "values"):
+            old: Tensor = getattr(self, name)
+            new = old.new_zeros(layers, rows, kv_heads, width, head_dim)
+            new[kept] = old[kept]
+            setattr(self, name, new)
+
     def write(self, layer: int, rows: Rows, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
         """Store packed keys and values `[token, kv_head, head_dim]`; give all so far.
 

@@ -1,4 +1,4 @@
-"""The command line: `precis compile`, `ask`, `evaluate`, `inspect`."""
+"""The command line: `precis compile`, `ask`, `evaluate`, `inspect`, `serve`."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -134,6 +135,14 @@ def compile_command(
         Path | None,
         typer.Option(help="Folder for unfinished work. Default: a folder in your cache."),
     ] = None,
+    keep_text: Annotated[
+        bool,
+        typer.Option(
+            "--keep-text",
+            help="Keep the document's text in the file, so that answers can come with the passages that "
+            "support them. Whoever has the file can then read the document.",
+        ),
+    ] = False,
 ) -> None:
     """Compile a document into a soft prompt.
 
@@ -173,7 +182,13 @@ def compile_command(
     with Bars(err) as bars:
         watch = Stopwatch(bars)
         artifact = compile_document(
-            text, model=loaded, questions=own, settings=settings, work=work, progress=watch
+            text,
+            model=loaded,
+            questions=own,
+            settings=settings,
+            work=work,
+            keep_text=keep_text,
+            progress=watch,
         )
     watch.end()
     artifact.save(target)
@@ -200,6 +215,10 @@ def ask(
         float,
         typer.Option(help="With --fallback: the share of answers that shall agree with the full document's."),
     ] = 0.9,
+    passages: Annotated[
+        int,
+        typer.Option(help="Show this many passages of the document; it must be compiled with --keep-text."),
+    ] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Answer a question from a compiled document."""
@@ -209,20 +228,20 @@ def ask(
         raise SettingsError("Give --beside or --fallback, not both: --beside reads the document every time.")
     compiled = _load(lambda: load(artifact, model))
     if fallback is not None:
-        _ask_with_fallback(compiled, question, fallback, agreement, as_json)
+        _ask_with_fallback(compiled, question, fallback, agreement, as_json, passages)
         return
     full = None if beside is None else _read_again(compiled, beside)
     if as_json:
-        values = {"question": question, **compiled.ask(question).to_json()}
+        values = {"question": question, **compiled.ask(question, passages=passages).to_json()}
         if full is not None:
             values["full"] = _full_answer(compiled, full, question, lambda _: None).to_json()
         print(json.dumps(values, ensure_ascii=False))
         return
     if full is None:
-        _say(lambda hear: compiled.ask(question, hear=hear))
+        _say(lambda hear: compiled.ask(question, passages=passages, hear=hear))
         return
     out.print(f"[bold]From the soft prompt[/bold] ({compiled.artifact.manifest.slots} slots)")
-    _say(lambda hear: compiled.ask(question, hear=hear))
+    _say(lambda hear: compiled.ask(question, passages=passages, hear=hear))
     out.print("\n[bold]From the full document[/bold]")
     _say(lambda hear: _full_answer(compiled, full, question, hear))
 
@@ -297,6 +316,40 @@ def inspect(
     describe(out, manifest, artifact)
 
 
+@app.command("serve")
+def serve_command(
+    library: Annotated[
+        Path, typer.Argument(metavar="LIBRARY", help="The folder of .precis files; what is in it is served.")
+    ],
+    host: Annotated[
+        str, typer.Option(help="Where to listen. Beyond this machine only with --api-key-file.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0: any that is free.")] = 8000,
+    api_key_file: Annotated[
+        Path | None, typer.Option(help="A file of API keys, one a line; requests must then carry one.")
+    ] = None,
+    model: ModelName = None,
+) -> None:
+    """Serve compiled documents through the API that OpenAI's clients speak.
+
+    Each .precis file is a model by its name. Files may be added, replaced and removed at any time. Ctrl-C
+    finishes the answers that are under way, and stops.
+    """
+    try:
+        from precis.serve.access import read_keys
+        from precis.serve.app import ServerSettings
+        from precis.serve.server import serve
+    except ModuleNotFoundError as error:
+        raise SettingsError(
+            f"Serving needs packages that are not installed ({error.name}). Install them with "
+            "pip install 'precis[serve]'."
+        ) from error
+
+    keys = read_keys(api_key_file) if api_key_file else frozenset()
+    settings = ServerSettings(library, host, port, keys, model)
+    serve(settings, lambda line: print(line, flush=True))
+
+
 def _load(load: Callable[[], Any]) -> Any:
     with err.status("Loading the model (the default one takes half a minute the first time)"):
         return load()
@@ -307,7 +360,6 @@ def _full_answer(
 ) -> Answer:
     """Answer with the whole document before the question, reading it included in the times."""
     import time
-    from dataclasses import replace
 
     from precis.answer import answer
     from precis.gold import Teacher
@@ -323,7 +375,7 @@ def _full_answer(
 
 
 def _ask_with_fallback(
-    compiled: Compiled, question: str, path: Path, agreement: float, as_json: bool
+    compiled: Compiled, question: str, path: Path, agreement: float, as_json: bool, passages: int
 ) -> None:
     """Answer from σ where its confidence reaches the threshold for the target, else from the document.
 
@@ -331,12 +383,16 @@ def _ask_with_fallback(
     """
     threshold = compiled.fallback_threshold(agreement)
     document = _read_again(compiled, path)
-    first = compiled.ask(question)
+    first = compiled.ask(question, passages=passages)
     confidence = first.confidence or 0.0
     keep = confidence >= threshold
+
+    def again(hear: Callable[[str], None]) -> Answer:
+        return replace(_full_answer(compiled, document, question, hear), passages=first.passages)
+
     by = "soft prompt" if keep else "full document"
     if as_json:
-        said = first if keep else _full_answer(compiled, document, question, lambda _: None)
+        said = first if keep else again(lambda _: None)
         values = {"question": question, "answered_by": by, "threshold": threshold, **said.to_json()}
         if not keep:
             values["soft_prompt"] = first.to_json()
@@ -352,7 +408,7 @@ def _ask_with_fallback(
         sys.stdout.write(first.text + "\n")
         _show_cost(first)
     else:
-        _say(lambda hear: _full_answer(compiled, document, question, hear))
+        _say(again)
 
 
 def _say(ask_aloud: Callable[[Callable[[str], None]], Answer]) -> None:
@@ -376,6 +432,10 @@ def _show_cost(answer: Answer) -> None:
         f"{answer.prefix_bytes / 1e6:.1f} MB; first token after {answer.first_token_s:.2f} s, "
         f"{answer.seconds:.1f} s in all{cut}[/dim]"
     )
+    if answer.passages:
+        out.print("\n[bold]Passages of the document[/bold] (found by the question's words, to check by)")
+    for passage in answer.passages:
+        out.print(f"[dim]{_escaped(passage.place)}[/dim]\n{_escaped(passage.text)}", soft_wrap=True)
 
 
 def _read_again(compiled: Compiled, path: Path) -> Document:

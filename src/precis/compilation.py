@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -150,6 +150,8 @@ def compile(
     work: Path | None = None,
     teacher: Teacher | None = None,
     calibrate: bool = True,
+    keep_text: bool = False,
+    publish: Callable[[Artifact], None] | None = None,
     progress: Progress | None = None,
 ) -> Artifact:
     """Compile a document into an artifact that answers in its place.
@@ -174,6 +176,13 @@ def compile(
     calibrate
         Whether σ's answers shall come with a confidence, and the compile end by saying when it has paid for
         itself; else the time that it takes to let σ answer the held-out questions is saved.
+    keep_text
+        Whether the artifact shall hold the document's text: it can then show the passages that support an
+        answer. Whoever has the file can read it.
+    publish
+        Called with an artifact that can be used already, once σ₀ is made and measured, and again with each
+        better σ that training finds; their answers come without confidence. A compile that goes on from an
+        earlier run begins with the best σ of that. The result is the same with it as without.
     progress
         Hears of every stage.
 
@@ -192,7 +201,7 @@ def compile(
     progress = progress or Progress()
     model = model or load_model()
     teacher = teacher or Teacher(model, document)
-    return _Compilation(teacher, questions, settings, work, progress).run(calibrate)
+    return _Compilation(teacher, questions, settings, work, progress, keep_text, publish).run(calibrate)
 
 
 class _Compilation:
@@ -205,12 +214,16 @@ class _Compilation:
         settings: Settings,
         work: Path | None,
         progress: Progress,
+        keep_text: bool,
+        publish: Callable[[Artifact], None] | None,
     ) -> None:
         self.teacher = teacher
         self.document, self.model = document, model = teacher.document, teacher.model
         self.own_questions = [Question(text) for text in questions]
         self.settings = settings
         self.progress = progress
+        self.keep_text = keep_text
+        self.publish = publish
         minutes = settings.minutes
         self._full_pace: Pace | None = None
         self._start = time.perf_counter()
@@ -234,6 +247,7 @@ class _Compilation:
         self._full_pace = self._time_full(held_out.golds) if calibrate else None
         yardstick = self._yardstick(held_out.golds)
         soft_prompt = self._warm_start(taught)
+        data = self._data(study, taught, held_out)
         trainer = Trainer(
             self.model,
             soft_prompt,
@@ -245,10 +259,10 @@ class _Compilation:
             clock=self.clock,
             work=self.work,
             name=self._training_name(taught.golds, held_out.golds),
+            improved=self._publisher(data),
         )
         if trainer.run(self.progress):
             self.progress.note("Interrupted: sealing the best σ so far.")
-        data = self._data(study, taught, held_out)
         calibration = self._calibrate(soft_prompt, held_out.golds) if calibrate else None
         if calibrate and calibration is None:
             self.progress.note(
@@ -257,8 +271,21 @@ class _Compilation:
             )
         if calibrate:
             self._break_even(soft_prompt, held_out.golds)
+        return self._seal(data, trainer, calibration)
+
+    def _publisher(self, data: dict[str, object]) -> Callable[[Trainer], None] | None:
+        """Give what shows σ as it is, if anybody wants to see it."""
+        if (publish := self.publish) is None:
+            return None
+        return lambda trainer: publish(self._seal(data, trainer, None))
+
+    @torch.no_grad()
+    def _seal(self, data: dict[str, object], trainer: Trainer, calibration: Calibration | None) -> Artifact:
+        """Make an artifact of σ as it is now."""
+        soft_prompt = trainer.soft_prompt
         manifest = self._manifest(soft_prompt, data, trainer, calibration)
-        return Artifact(manifest, soft_prompt.tensors(self.model.dtype))
+        artifact = Artifact(manifest, soft_prompt.tensors(self.model.dtype))
+        return artifact.with_text(self.document) if self.keep_text else artifact
 
     def _past(self, share: float) -> bool:
         """Whether a stage's time is over; a training-free σ gets all the others whole."""

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from precis.answer import LONGEST, Answer, answer
 from precis.artifact import Artifact
-from precis.errors import ArtifactError
+from precis.errors import ArtifactError, SettingsError
 from precis.language_model import Conditioned, LanguageModel
 from precis.model_source import load_model
+from precis.support import Passage, Support
 
 
 class Compiled:
@@ -33,9 +35,15 @@ class Compiled:
         self.model = model
         self._given: Conditioned = model.given(artifact.prefix(model))
         self._calibration = artifact.calibration
+        self._support: Support | None = None
 
     def ask(
-        self, question: str, *, longest: int = LONGEST, hear: Callable[[str], None] = lambda _: None
+        self,
+        question: str,
+        *,
+        longest: int = LONGEST,
+        passages: int = 0,
+        hear: Callable[[str], None] = lambda _: None,
     ) -> Answer:
         """Answer a question from σ.
 
@@ -45,6 +53,8 @@ class Compiled:
             What to ask.
         longest
             The most tokens of an answer.
+        passages
+            How many passages of the document to give with it, at most.
         hear
             Called with every new piece of text as soon as it is known.
 
@@ -52,8 +62,23 @@ class Compiled:
         ------
         QuestionsError
             The question is empty, or does not fit the model's window.
+        ArtifactError
+            Passages are wanted, but the file does not keep the document's text.
+        SettingsError
+            Fewer than no passages are wanted.
         """
-        return answer(self._given, question, longest=longest, hear=hear, calibration=self._calibration)
+        found = self._supporting(question, passages)
+        said = answer(self._given, question, longest=longest, hear=hear, calibration=self._calibration)
+        return replace(said, passages=found)
+
+    def _supporting(self, question: str, count: int) -> tuple[Passage, ...]:
+        if count < 0:
+            raise SettingsError(f"--passages is {count}; it must be 0 or more.")
+        if not count:
+            return ()
+        if self._support is None:
+            self._support = Support.of(self.artifact, self.model.chat)
+        return self._support.find(question, count)
 
     def fallback_threshold(self, agreement: float) -> float:
         """Give the confidence under which to ask the full document, so that a share of answers agrees.

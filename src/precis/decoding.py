@@ -62,7 +62,9 @@ class Generation:
 class Sampling:
     """How tokens are chosen: greedily at temperature 0 (the default), else by nucleus sampling.
 
-    `stops` are tokens that end a row, beside those that end the model's answers.
+    With `top_p` at 1 the whole vocabulary is drawn from; below, the nucleus is sought among the
+    `NUCLEUS` most likely tokens. `stops` are tokens that end a row, beside those that end the model's
+    answers.
     """
 
     temperature: float = 0.0
@@ -102,7 +104,7 @@ class Request:
     entropies: bool = False
 
 
-@dataclass
+@dataclass(eq=False)
 class Active:
     """A row at work: what it answers, and how many of its tokens the network has read."""
 
@@ -120,6 +122,11 @@ class Active:
         written = self.generation.tokens
         return bool(written) and (written[-1] in self.stops or len(written) >= self.limit)
 
+    @property
+    def width(self) -> int:
+        """How many tokens of its own it may come to have."""
+        return len(self.request.prompt) + self.limit
+
 
 class Decoder:
     """Rows at work.
@@ -130,17 +137,32 @@ class Decoder:
         The frozen model.
     places
         The most rows at work together.
+    tokens_at_once
+        The most tokens of prompts that are read in one pass, or one prompt; fewer after long prefixes.
+    memory
+        The most token places, padding included, that the rows' own keys take, and as many for prefixes
+        that stand side by side; a row that is alone always has room. None: no bound.
     """
 
-    def __init__(self, model: LanguageModel, places: int = ROWS_AT_ONCE) -> None:
+    def __init__(
+        self,
+        model: LanguageModel,
+        places: int = ROWS_AT_ONCE,
+        *,
+        tokens_at_once: int = TOKENS_PER_PASS,
+        memory: int | None = None,
+    ) -> None:
         self.model = model
         self.places = places
+        self.tokens_at_once = tokens_at_once
+        self.memory = memory
         self.waiting: deque[Active] = deque()
         self.active: list[Active] = []
         self._cache: RowCache | None = None
         self._members: list[Prefix] = []
         self._stack: PrefixStack | None = None
         self._submitted = 0
+        self._in_pass: list[Active] = []
 
     def submit(self, request: Request) -> int:
         """Let a request wait for a place.
@@ -177,8 +199,8 @@ class Decoder:
     def advance(self) -> None:
         """Let every row at work choose a token more, or rows that wait their first."""
         # a new pass over prompts pays once a quarter of the places is free
-        if self.waiting and len(self.active) <= self.places * 3 // 4:
-            self._admit()
+        if self.waiting and len(self.active) <= self.places * 3 // 4 and (new := self._next()):
+            self._admit(new)
         elif self.active:
             self._step()
 
@@ -202,6 +224,19 @@ class Decoder:
                 self._vacate(place)
                 return
 
+    def abandon(self) -> list[Active]:
+        """Give up the rows of a pass that raised: those that were being admitted, or all at work."""
+        gone, self._in_pass = self._in_pass, []
+        # new rows stand last, so that the places of the others stay as they are
+        self.active = [row for row in self.active if row not in gone]
+        self.rest()
+        return gone
+
+    def rest(self) -> None:
+        """Give back the memory that rows at work took; only where there are none."""
+        if not self.active:
+            self._cache, self._members, self._stack = None, [], None
+
     def _vacate(self, place: int) -> None:
         last = self.active.pop()
         if place < len(self.active):
@@ -209,16 +244,34 @@ class Decoder:
             self.active[place] = last
             self._cache.move(len(self.active), place)
 
-    def _admit(self) -> None:
-        """Read the prompts of as many waiting rows as there are places, and choose first tokens."""
-        first = len(self.active)
+    def _next(self) -> list[Active]:
+        """Take as many rows from those that wait as there is room for, in their order."""
         new: list[Active] = []
-        tokens_left = tokens_per_pass(max(row.request.prefix.slots for row in self.waiting))
-        while self.waiting and first + len(new) < self.places:
-            tokens_left -= len(self.waiting[0].request.prompt)
+        most_slots = max(row.request.prefix.slots for row in self.waiting)
+        tokens_left = min(self.tokens_at_once, tokens_per_pass(most_slots))
+        while self.waiting and len(self.active) + len(new) < self.places:
+            row = self.waiting[0]
+            tokens_left -= len(row.request.prompt)
             if new and tokens_left < 0:
                 break
+            if (new or self.active) and not self._fits([*self.active, *new, row]):
+                break
             new.append(self.waiting.popleft())
+        return new
+
+    def _fits(self, rows: Sequence[Active]) -> bool:
+        """Whether the memory suffices for some rows at work together."""
+        if self.memory is None:
+            return True
+        own = _with_room_to_grow(len(rows)) * max(row.width for row in rows)
+        members = {id(row.request.prefix) for row in rows}
+        stacked = len(members) * max(row.request.prefix.slots for row in rows)
+        return max(own, stacked) <= self.memory
+
+    def _admit(self, new: list[Active]) -> None:
+        """Read the prompts of new rows, and choose their first tokens."""
+        first = len(self.active)
+        self._in_pass = new
         self.active += new
         self._make_room(new)
         device = self.model.device
@@ -236,6 +289,7 @@ class Decoder:
 
     def _step(self) -> None:
         """Let every active row read its newest token and choose the next."""
+        self._in_pass = list(self.active)
         column = torch.tensor([row.read for row in self.active])
         rows = self._rows(torch.arange(len(self.active)), column, 0)
         tokens = [row.generation.tokens[-1] for row in self.active]
@@ -246,10 +300,13 @@ class Decoder:
 
     def _make_room(self, new: Sequence[Active]) -> None:
         """See that the cache has places for all rows, each as wide as the widest may get."""
-        width = max(len(row.request.prompt) + row.limit for row in new)
+        rows, width = len(self.active), max(row.width for row in new)
         if self._cache is None:
-            self._cache = RowCache(new[0].request.prefix, len(self.active), width)
-        self._cache.grow(len(self.active), width)
+            self._cache = RowCache(new[0].request.prefix, rows, width)
+        # what earlier rows needed and these do not is given back before it takes what these need
+        if self.memory is not None and self._cache.places(rows, width) > self.memory:
+            self._cache.fit(_with_room_to_grow(rows), max(row.width for row in self.active))
+        self._cache.grow(rows, width)
 
     def _rows(self, row: Tensor, column: Tensor, first: int) -> Rows:
         """Lay out the tokens of the active rows from `first` on."""
@@ -312,6 +369,11 @@ class Decoder:
                 row.generation.top_log_probabilities.append(kept[:count])
 
 
+def _with_room_to_grow(rows: int) -> int:
+    """How many rows a cache for so many may have places for."""
+    return rows * 3 // 2
+
+
 def tokens_per_pass(slots: int) -> int:
     """How many tokens go through the network together: fewer after a long prefix.
 
@@ -323,19 +385,40 @@ def tokens_per_pass(slots: int) -> int:
 def _sample(logits: Tensor, rows: Sequence[Active]) -> Tensor:
     """Choose one token a row, `[row]`."""
     chosen = logits.argmax(dim=-1)
-    drawing = [place for place, row in enumerate(rows) if row.random is not None]
-    if not drawing:
-        return chosen
-    device = logits.device
-    samplings = [rows[place].request.sampling for place in drawing]
-    temperature = torch.tensor([sampling.temperature for sampling in samplings], device=device).unsqueeze(1)
-    top_p = torch.tensor([sampling.top_p for sampling in samplings], device=device).unsqueeze(1)
-    likely = (logits[drawing] / temperature).topk(min(NUCLEUS, logits.shape[-1]), dim=-1)
+    for whole in (False, True):
+        places = [
+            place
+            for place, row in enumerate(rows)
+            if row.random is not None and (row.request.sampling.top_p >= 1) == whole
+        ]
+        if places:
+            drawn = torch.cat([torch.rand(1, generator=rows[place].random) for place in places])
+            samplings = [rows[place].request.sampling for place in places]
+            draw = _draw_from_all if whole else _draw_from_nucleus
+            chosen[places] = draw(logits[places], samplings, drawn.to(logits.device).unsqueeze(1))
+    return chosen
+
+
+def _draw_from_all(logits: Tensor, samplings: Sequence[Sampling], drawn: Tensor) -> Tensor:
+    """Choose from the whole vocabulary, by numbers drawn evenly from [0, 1) `[row, 1]`."""
+    # in double precision, so that rounding hides no token of so many
+    summed = torch.softmax(logits.double() / _column(samplings, "temperature", logits), -1).cumsum(-1)
+    picked = torch.searchsorted(summed, drawn.double() * summed[:, -1:], right=True)
+    return picked.squeeze(1).clamp(max=logits.shape[-1] - 1)
+
+
+def _draw_from_nucleus(logits: Tensor, samplings: Sequence[Sampling], drawn: Tensor) -> Tensor:
+    """Choose from the fewest most likely tokens that have a share `top_p` of the probability."""
+    top_p = _column(samplings, "top_p", logits)
+    likely = (logits / _column(samplings, "temperature", logits)).topk(min(NUCLEUS, logits.shape[-1]), dim=-1)
     probabilities = torch.softmax(likely.values, dim=-1)
     before = probabilities.cumsum(-1) - probabilities
     summed = probabilities.masked_fill(before > top_p, 0.0).cumsum(-1)
-    drawn = torch.cat([torch.rand(1, generator=rows[place].random) for place in drawing]).to(device)
-    picked = torch.searchsorted(summed, drawn.unsqueeze(1) * summed[:, -1:], right=True)
+    picked = torch.searchsorted(summed, drawn * summed[:, -1:], right=True)
     last = (before <= top_p).sum(-1, keepdim=True) - 1
-    chosen[drawing] = likely.indices.gather(1, picked.minimum(last)).squeeze(1)
-    return chosen
+    return likely.indices.gather(1, picked.minimum(last)).squeeze(1)
+
+
+def _column(samplings: Sequence[Sampling], name: str, like: Tensor) -> Tensor:
+    values = [getattr(sampling, name) for sampling in samplings]
+    return torch.tensor(values, device=like.device).unsqueeze(1)

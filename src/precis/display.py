@@ -109,6 +109,7 @@ def describe(console: Console, manifest: Manifest, path: Path) -> None:
         f"(NLL {_number(fidelity['nll_none'])} without the document, {_number(fidelity['nll'])} with the "
         f"soft prompt, {_number(fidelity['nll_full'])} with the full document)",
         "confidence": _calibrated(manifest.confidence),
+        "text": "kept in the file" if "pages" in manifest.document else "not kept in the file",
         "file": f"{path} ({path.stat().st_size / 1e6:.1f} MB)",
     }
     table = Table(box=None, show_header=False, pad_edge=False)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -142,6 +142,9 @@ class Trainer:
         When its time is gone, training ends; the learning rate comes down in time.
     work, name
         Where the state is kept, and under which name.
+    improved
+        Called whenever `soft_prompt` is the best σ so far: after the first evaluation, or at once where an
+        earlier run left one, and after each evaluation that finds a better one.
     """
 
     def __init__(
@@ -157,6 +160,7 @@ class Trainer:
         clock: Clock,
         work: WorkFolder,
         name: str,
+        improved: Callable[[Trainer], None] | None = None,
     ) -> None:
         self.model = model
         self.soft_prompt = soft_prompt
@@ -168,6 +172,7 @@ class Trainer:
         self.clock = clock
         self.work = work
         self.name = name
+        self.improved = improved
         self.parameters = soft_prompt.parameters()
         self.optimiser = torch.optim.Adam(self.parameters.values(), lr=schedule.learning_rate)
         self.state = State()
@@ -186,6 +191,8 @@ class Trainer:
         if not self.state.history:
             self._evaluate(progress)
             self.save()
+        elif self.improved is not None:
+            self._show_best(progress)
         try:
             finished = self._finished()
             while not finished:
@@ -266,6 +273,19 @@ class Trainer:
                 "weights may be damaged, or its arithmetic overflows: try another model."
             )
         progress.recovery(self.held_out.recovery(self.state.best_nll))
+        if self.improved is not None and self.state.waited == 0:
+            # a run that goes on after a kill must not start from less than was shown
+            self.save()
+            self.improved(self)
+
+    def _show_best(self, progress: Progress) -> None:
+        """Show the best σ that an earlier run found; then go on from where it was."""
+        assert self.improved is not None
+        now = {name: parameter.detach().clone() for name, parameter in self.parameters.items()}
+        self._set_parameters(self.state.best)
+        progress.recovery(self.held_out.recovery(self.state.best_nll))
+        self.improved(self)
+        self._set_parameters(now)
 
     def _set_parameters(self, tensors: dict[str, Tensor]) -> None:
         with torch.no_grad():

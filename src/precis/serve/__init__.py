@@ -1,0 +1,1 @@
+"""Compiled documents as models behind the API that OpenAI's clients speak."""

@@ -1,0 +1,256 @@
+"""The application: routes, what stands before them, and what runs beside them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.openapi.utils import get_openapi
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from starlette.exceptions import HTTPException
+from starlette.responses import FileResponse, JSONResponse, Response
+
+from precis.language_model import LanguageModel
+from precis.model_source import load_model
+from precis.serve import completions, documents
+from precis.serve.access import Access, check_exposure
+from precis.serve.api_error import ApiError, error_body
+from precis.serve.jobs import Jobs
+from precis.serve.library import BrokenDocumentError, Entry, UnknownDocumentError, model_of
+from precis.serve.limits import BodyLimit, Limits
+from precis.serve.metrics import Metrics, Watch
+from precis.serve.requests import refusal
+from precis.serve.responses import (
+    AboutModel,
+    Health,
+    ModelList,
+    ModelObject,
+    error_responses,
+)
+from precis.serve.service import Service
+
+PAGE = Path(__file__).parent / "page"
+UPLOADS = frozenset({"/v1/documents"})
+
+
+@dataclass(frozen=True)
+class ServerSettings:
+    """What a server is started with.
+
+    Parameters
+    ----------
+    library
+        The folder of `.precis` files.
+    host, port
+        Where it listens; port 0: any that is free.
+    keys
+        API keys; none: no key is wanted, and the host must be loopback.
+    model
+        The frozen model's name; None: the one that the library's files were compiled for.
+    limits
+        How much may be asked of it.
+    """
+
+    library: Path
+    host: str = "127.0.0.1"
+    port: int = 8000
+    keys: frozenset[str] = frozenset()
+    model: str | None = None
+    limits: Limits = field(default_factory=Limits)
+
+
+def create_app(settings: ServerSettings, model: LanguageModel | None = None) -> FastAPI:
+    """Make the application, its model loaded.
+
+    Parameters
+    ----------
+    settings
+        What it is started with.
+    model
+        A model that is loaded already.
+
+    Raises
+    ------
+    SettingsError
+        There is no such folder, or it would be reached from elsewhere without keys.
+    ModelError
+        The model cannot be loaded.
+    """
+    check_exposure(settings.host, settings.keys)
+    found = model_of(settings.library, settings.model or (model.name if model else None))
+    frozen = model or load_model(found)
+    metrics = Metrics()
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        service = Service(frozen, settings.library, settings.limits, metrics)
+        jobs = Jobs(settings.library, model=frozen.name)
+        app.state.service, app.state.jobs = service, jobs
+        try:
+            try:
+                await service.start()
+                await jobs.start()
+            except Exception as error:
+                app.state.failure = error
+                raise
+            yield
+        finally:
+            await jobs.close()
+            await service.close()
+
+    app = FastAPI(
+        title="precis",
+        version=version("precis"),
+        description="Compiled documents as models, behind the API that OpenAI's clients speak.",
+        lifespan=lifespan,
+        docs_url=None,  # those pages load scripts from other hosts
+        redoc_url=None,
+        redirect_slashes=False,
+    )
+    app.state.settings, app.state.failure = settings, None
+    page = _page_files()
+    for path in page:
+        app.add_api_route(path, _file(page[path]), methods=["GET"], include_in_schema=False)
+    app.include_router(completions.router)
+    app.include_router(documents.router)
+    _add_about(app, metrics)
+    _add_errors(app)
+    # what is added last stands first
+    app.add_middleware(BodyLimit, limits=settings.limits, uploads=UPLOADS)
+    app.add_middleware(Access, keys=settings.keys, open_paths=frozenset({"/health", *page}))
+    app.add_middleware(Watch, metrics=metrics)
+    app.openapi = lambda: _schema(app)  # type: ignore[method-assign]
+    return app
+
+
+def _add_about(app: FastAPI, metrics: Metrics) -> None:
+    """Add the routes that tell of documents and of the server."""
+
+    @app.get("/v1/models", tags=["models"], responses=error_responses(ModelList, 401, 403))
+    async def list_models(request: Request) -> JSONResponse:
+        """List the documents that can be asked."""
+        service: Service = request.app.state.service
+        await service.in_library(service.library.refresh)
+        usable = [entry for entry in service.library.entries.values() if entry.manifest is not None]
+        return JSONResponse({"object": "list", "data": [_model_object(entry) for entry in usable]})
+
+    @app.get("/v1/models/{name}", tags=["models"], responses=error_responses(ModelObject, 401, 403, 404))
+    async def get_model(request: Request, name: str) -> JSONResponse:
+        """Tell of one document."""
+        service: Service = request.app.state.service
+        try:
+            opened = await service.in_library(service.library.open, name)
+        except (UnknownDocumentError, BrokenDocumentError) as error:
+            raise completions.told(error) from error
+        return JSONResponse(_model_object(opened.entry))
+
+    @app.get("/health", tags=["server"], responses=error_responses(Health, 403, 503))
+    async def health(request: Request) -> JSONResponse:
+        """Tell how the server is; names and reasons only to whom may ask."""
+        service: Service = request.app.state.service
+        entries = service.library.entries.values()
+        broken = [entry for entry in entries if entry.manifest is None]
+        told = {
+            "status": "closing" if service.closing else "ok",
+            "version": version("precis"),
+            "model": service.model.name,
+            "documents": len(entries) - len(broken),
+            "broken": [{"name": entry.name, "reason": entry.reason} for entry in broken],
+            "rows": service.engine.rows,
+        }
+        if not request.state.known:
+            told |= {"model": "", "broken": []}
+        return JSONResponse(told, 503 if service.closing else 200)
+
+    @app.get(
+        "/metrics",
+        tags=["server"],
+        response_class=Response,
+        responses={
+            **error_responses(None, 401, 403),
+            200: {"content": {"text/plain": {"schema": {"type": "string"}}}, "description": "The metrics."},
+        },
+    )
+    async def get_metrics() -> Response:
+        """Give the metrics that Prometheus reads."""
+        return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)
+
+
+def _model_object(entry: Entry) -> dict[str, Any]:
+    manifest = entry.manifest
+    assert manifest is not None
+    about = AboutModel(
+        document=manifest.document["name"],
+        document_tokens=manifest.document.get("tokens"),
+        slots=manifest.slots,
+        ratio=manifest.ratio,
+        recovery=manifest.fidelity.get("recovery"),
+        confidence=manifest.confidence is not None,
+        text_kept=entry.text_kept,
+        base_model=manifest.model["name"],
+    )
+    told = ModelObject(id=entry.name, object="model", created=entry.created, owned_by="precis", precis=about)
+    return told.model_dump()
+
+
+def _add_errors(app: FastAPI) -> None:
+    """Let every error have OpenAI's shape."""
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(_: Request, error: Exception) -> Response:
+        assert isinstance(error, RequestValidationError)
+        return refusal(error.errors()).response()
+
+    @app.exception_handler(HTTPException)
+    async def refused(_: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        if isinstance(error, ApiError):
+            return error.response()
+        status = error.status_code
+        message = {404: "There is nothing here.", 405: "This method is not for this address."}.get(
+            status, str(error.detail)
+        )
+        code = HTTPStatus(status).phrase.lower().replace(" ", "_")
+        return JSONResponse(error_body(status, message, code=code), status, error.headers)
+
+
+def _schema(app: FastAPI) -> dict[str, Any]:
+    """Give the OpenAPI schema as it is: what is invalid gets 400 here, and never 422 by the framework."""
+    if app.openapi_schema is None:
+        schema = get_openapi(
+            title=app.title, version=app.version, description=app.description, routes=app.routes
+        )
+        for path in schema["paths"].values():
+            for operation in path.values():
+                unprocessable = operation["responses"].get("422", {})
+                if "HTTPValidationError" in str(unprocessable):
+                    del operation["responses"]["422"]
+        schemas = schema["components"]["schemas"]
+        for name in ("HTTPValidationError", "ValidationError"):
+            schemas.pop(name, None)
+        if app.state.settings.keys:
+            schema["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
+            schema["security"] = [{"key": []}]
+        app.openapi_schema = schema
+    return app.openapi_schema
+
+
+def _page_files() -> dict[str, Path]:
+    """Give the files of the page by their addresses."""
+    files = sorted(PAGE.iterdir()) if PAGE.is_dir() else []
+    found = {f"/{path.name}": path for path in files if path.is_file() and not path.name.startswith(".")}
+    return {"/": found["/index.html"], **found} if "/index.html" in found else found
+
+
+def _file(path: Path) -> Any:
+    async def give() -> FileResponse:
+        return FileResponse(path, headers={"Cache-Control": "no-cache"})
+
+    return give

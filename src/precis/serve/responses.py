@@ -1,0 +1,215 @@
+"""What is answered, in the shapes of OpenAI's API, for the OpenAPI schema."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, Field
+
+
+class ErrorDetail(BaseModel):
+    """What went wrong."""
+
+    message: str
+    type: str
+    param: str | None
+    code: str | None
+
+
+class ErrorResponse(BaseModel):
+    """An answer that tells of an error."""
+
+    error: ErrorDetail
+
+
+class PassageObject(BaseModel):
+    """A passage of the document that was found by the question's words; the answer was not made from it."""
+
+    text: str
+    source: str
+    page: int
+    score: float
+
+
+class About(BaseModel):
+    """What this server tells of an answer beyond OpenAI's API."""
+
+    confidence: float | None = Field(
+        description="Calibrated probability that the (first) answer agrees with the full document's; null "
+        "where it is not known."
+    )
+    passages: list[PassageObject] = Field(description="Retrieved from the document by the question's words.")
+    source: Literal["soft_prompt", "document"] = Field(alias="from")
+    positions: int = Field(description="Positions that stood before the question.")
+    prefix_bytes: int = Field(description="Memory of their keys and values.")
+    first_token_s: float = Field(description="Seconds from the request to the first token.")
+    seconds: float = Field(description="Seconds from the request to the end of the answer.")
+
+
+class Usage(BaseModel):
+    """Tokens of questions and of answers."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+
+
+class AssistantMessage(BaseModel):
+    """An answer."""
+
+    role: Literal["assistant"]
+    content: str
+    refusal: None
+
+
+class TopToken(BaseModel):
+    """A likely token."""
+
+    token: str
+    logprob: float
+    bytes: list[int]
+
+
+class ChosenToken(TopToken):
+    """A token of the answer."""
+
+    top_logprobs: list[TopToken]
+
+
+class ChatLogprobs(BaseModel):
+    """The tokens of an answer with their log-probabilities."""
+
+    content: list[ChosenToken]
+    refusal: None
+
+
+class ChatChoice(BaseModel):
+    """One of the answers."""
+
+    index: int
+    message: AssistantMessage
+    logprobs: ChatLogprobs | None
+    finish_reason: Literal["stop", "length"]
+
+
+class ChatCompletion(BaseModel):
+    """The answers to the last message of a conversation."""
+
+    id: str
+    object: Literal["chat.completion"]
+    created: int
+    model: str
+    system_fingerprint: str
+    choices: list[ChatChoice]
+    usage: Usage
+    precis: About
+
+
+class CompletionLogprobs(BaseModel):
+    """The tokens of an answer with their log-probabilities."""
+
+    tokens: list[str]
+    token_logprobs: list[float]
+    top_logprobs: list[dict[str, float]]
+    text_offset: list[int]
+
+
+class CompletionChoice(BaseModel):
+    """One of the answers."""
+
+    index: int
+    text: str
+    logprobs: CompletionLogprobs | None
+    finish_reason: Literal["stop", "length"]
+
+
+class Completion(BaseModel):
+    """The answers to one question or several."""
+
+    id: str
+    object: Literal["text_completion"]
+    created: int
+    model: str
+    system_fingerprint: str
+    choices: list[CompletionChoice]
+    usage: Usage
+    precis: About
+
+
+class AboutModel(BaseModel):
+    """What this server tells of a document beyond OpenAI's API."""
+
+    document: str = Field(description="The name of the file that was compiled.")
+    document_tokens: int | None
+    slots: int
+    ratio: float
+    recovery: float | None = Field(description="Held-out recovery, where it was measured.")
+    confidence: bool = Field(description="Whether answers have a calibrated confidence.")
+    text_kept: bool = Field(
+        description="Whether passages, and answers from the document in full, can be had."
+    )
+    base_model: str
+
+
+class ModelObject(BaseModel):
+    """A document that can be asked."""
+
+    id: str
+    object: Literal["model"]
+    created: int
+    owned_by: str
+    precis: AboutModel
+
+
+class ModelList(BaseModel):
+    """All documents that can be asked."""
+
+    object: Literal["list"]
+    data: list[ModelObject]
+
+
+class Broken(BaseModel):
+    """A file that cannot be used, and why."""
+
+    name: str
+    reason: str
+
+
+class Health(BaseModel):
+    """How the server is."""
+
+    status: Literal["ok", "closing"]
+    version: str
+    model: str
+    documents: int
+    broken: list[Broken]
+    rows: int = Field(description="Answers under way.")
+
+
+STATUSES = {
+    400: "The request is wrong, or asks for something that is not supported.",
+    401: "An API key is missing or not known.",
+    403: "Not from here: another site's page, or another host name.",
+    404: "There is no such document.",
+    405: "Not with this method.",
+    408: "It took too long.",
+    413: "The body is too large.",
+    415: "The body is of another kind.",
+    429: "Too much is under way; Retry-After says when to try again.",
+    500: "The server failed; its log says why.",
+    503: "The server is shutting down.",
+}
+
+
+def error_responses(
+    model: type[BaseModel] | None = None, *statuses: int, stream: bool = False
+) -> dict[int | str, dict[str, Any]]:
+    """Describe what a route answers with, for the schema."""
+    described: dict[int | str, dict[str, Any]] = {
+        status: {"model": ErrorResponse, "description": STATUSES[status]} for status in statuses or STATUSES
+    }
+    if model is not None:
+        described[200] = {"model": model, "description": "The answer."}
+    if stream:
+        described[200]["content"] = {"text/event-stream": {"schema": {"type": "string"}}}
+    return described

@@ -1,0 +1,357 @@
+"""The engine: requests share passes, come and go at any time, and fail alone."""
+
+import queue
+import threading
+
+import pytest
+import torch
+
+from precis.decoding import Request, Sampling
+from precis.errors import PrecisError
+from precis.serve import engine as engine_module
+from precis.serve.engine import (
+    BusyError,
+    Chosen,
+    ClosingError,
+    Ended,
+    Engine,
+    EngineError,
+    Failed,
+    Text,
+    Work,
+)
+from tests.serve.running import PATIENCE, until, wordy_model
+
+GREEDY = (Sampling(),)
+
+
+@pytest.fixture(scope="module")
+def model():
+    torch.set_num_threads(1)
+    return wordy_model()
+
+
+@pytest.fixture(scope="module")
+def prefixes(model):
+    return [model.prefill([20 + (n * 7 + k) % 250 for k in range(30 + 100 * n)]) for n in range(5)]
+
+
+@pytest.fixture
+def make_engine(model):
+    made = []
+
+    def make(**settings):
+        made.append(Engine(model, **{"places": 8, "most_rows": 64, "memory": 100_000, **settings}))
+        return made[-1]
+
+    yield make
+    for engine in made:
+        engine.close()
+        assert not engine._thread.is_alive()
+
+
+class Heard:
+    """Collects what the engine tells of one request."""
+
+    def __init__(self):
+        self.events = queue.SimpleQueue()
+        self.tokens = {}
+        self.ends = {}
+
+    def __call__(self, place, event):
+        self.events.put((place, event))
+
+    def wait(self, rows=1):
+        while len(self.ends) < rows:
+            self.take()
+        return self
+
+    def take(self):
+        place, event = self.events.get(timeout=PATIENCE)
+        if isinstance(event, Chosen):
+            assert place not in self.ends
+            self.tokens.setdefault(place, []).append(event)
+        else:
+            self.ends[place] = event
+        return event
+
+    def ids(self, place=0):
+        return [chosen.token for chosen in self.tokens.get(place, [])]
+
+
+def alone(model, work, place=0):
+    request = Request(work.prefix, work.prompt, work.max_tokens, work.samplings[place])
+    return model.generate([request])[0].tokens
+
+
+def test_many_requests_together_say_what_each_says_alone(make_engine, model, prefixes):
+    works = [
+        Work(
+            prefixes[n % 5],
+            [30 + n] * (1 + n % 4),
+            5 + n % 9,
+            (Sampling(1.2 * (n % 2), 1.0 - 0.2 * (n % 3), seed=n),),
+            top_k=n % 3,
+            entropies=n % 2 == 0,
+        )
+        for n in range(40)
+    ]
+    engine = make_engine()
+    heard = [Heard() for _ in works]
+    for work, one in zip(works, heard, strict=True):
+        engine.submit(work, one)
+    for work, one in zip(works, heard, strict=True):
+        one.wait()
+        assert one.ids() == alone(model, work)
+        for chosen in one.tokens[0]:
+            assert len(chosen.top) == work.top_k
+            assert (chosen.entropy is not None) == work.entropies
+        assert one.ends[0] == Ended(one.tokens[0][-1].ends)
+    assert engine.rows == 0
+    assert engine.steps < sum(len(one.ids()) for one in heard) / 3
+
+
+def test_rows_of_one_request_end_by_themselves(make_engine, model, prefixes):
+    work = Work(prefixes[0], [30, 31], 12, tuple(Sampling(1.5, 1.0, seed) for seed in range(4)))
+    heard = Heard()
+    engine = make_engine()
+    engine.submit(work, heard)
+    heard.wait(4)
+    for place in range(4):
+        assert heard.ids(place) == alone(model, work, place)
+
+
+def test_a_long_prompt_and_a_text_are_read_between_the_steps_of_others(make_engine, model, prefixes):
+    text = [20 + k % 250 for k in range(900)]
+    long_prompt = [25 + k % 200 for k in range(1000)]
+    engine = make_engine()
+    short, reading = Heard(), Heard()
+    engine.submit(Work(prefixes[0], [30], 3000, GREEDY), short)
+    work = Work(model.empty_prefix(), long_prompt, 6, GREEDY, text=Text("a", text))
+    assert work.end == 1900
+    engine.submit(work, reading)
+    order = []
+    while not reading.ends:
+        event = reading.take()
+        order.append(event)
+    whole = Work(model.prefill(text), long_prompt, 6, GREEDY)
+    assert reading.ids() == alone(model, whole)
+    # while 4 + 3 chunks were read, the other went on writing
+    assert short.events.qsize() >= 7
+    # the text is known now: asking again reads the prompt alone
+    steps = engine.steps
+    again = Heard()
+    engine.submit(Work(model.empty_prefix(), [30], 1, GREEDY, text=Text("a", text)), again)
+    again.wait()
+    assert again.ids() == alone(model, Work(model.prefill(text), [30], 1, GREEDY))
+    assert engine.steps > steps
+
+
+def test_two_that_ask_about_one_text_read_it_once(make_engine, model, monkeypatch):
+    text = [20 + k % 250 for k in range(700)]
+    chunks = []
+    prefill = model.prefill
+    monkeypatch.setattr(model, "prefill", lambda tokens, after: chunks.append(1) or prefill(tokens, after))
+    engine = make_engine()
+    heard = [Heard() for _ in range(5)]
+    works = [Work(model.empty_prefix(), [30 + n], 3, GREEDY, text=Text("t", text)) for n in range(5)]
+    for work, one in zip(works, heard, strict=True):
+        engine.submit(work, one)
+    for one in heard:
+        one.wait()
+    assert len(chunks) == 3
+
+
+def test_a_text_that_is_larger_than_the_memory_is_not_kept(make_engine, model):
+    engine = make_engine(memory=600)
+    for key in ("a", "b", "c"):
+        heard = Heard()
+        text = Text(key, [20 + k % 250 for k in range(400)])
+        engine.submit(Work(model.empty_prefix(), [30], 2, GREEDY, text=text), heard)
+        heard.wait()
+        assert isinstance(heard.ends[0], Ended)
+    assert list(engine._texts) == ["c"]
+
+
+def test_who_reads_by_turns_is_not_held_up_by_who_reads_long(make_engine, model, prefixes):
+    engine = make_engine()
+    ended = queue.SimpleQueue()
+
+    def listener(name):
+        return lambda place, event: ended.put(name) if isinstance(event, Ended) else None
+
+    long_text = Text("long", [20 + k % 250 for k in range(3500)])
+    engine.submit(Work(model.empty_prefix(), [30], 1, GREEDY, text=long_text), listener("long"))
+    short_text = Text("short", [20 + k % 250 for k in range(300)])
+    engine.submit(Work(model.empty_prefix(), [30], 1, GREEDY, text=short_text), listener("short"))
+    assert [ended.get(timeout=PATIENCE), ended.get(timeout=PATIENCE)] == ["short", "long"]
+
+
+def test_dropping_frees_a_row_at_once_wherever_it_is(make_engine, model, prefixes):
+    engine = make_engine(places=2)
+    at_work, waiting, reading, other = Heard(), Heard(), Heard(), Heard()
+    tickets = [
+        engine.submit(Work(prefixes[0], [30], 3000, (Sampling(1.0, 1.0, seed),) * 2), heard)
+        for seed, heard in ((1, at_work), (2, waiting))
+    ]
+    text = Text("x", [20] * 3000)
+    tickets.append(engine.submit(Work(model.empty_prefix(), [30], 5, GREEDY, text=text), reading))
+    while not at_work.tokens:
+        at_work.take()
+    assert engine.rows == 5
+    engine.drop(tickets[0], 1)
+    assert engine.rows == 4
+    for ticket in tickets:
+        engine.drop(ticket)
+        engine.drop(ticket)
+    assert engine.rows == 0
+    work = Work(prefixes[1], [30], 5, GREEDY)
+    engine.submit(work, other)
+    assert other.wait().ids() == alone(model, work)
+    until(lambda: engine.at_work == 0)
+    assert not engine._readings
+    assert waiting.events.empty()
+    assert reading.events.empty()
+
+
+def test_one_row_of_a_request_can_be_dropped(make_engine, model, prefixes):
+    work = Work(prefixes[0], [30], 200, tuple(Sampling(1.0, 1.0, seed) for seed in range(3)))
+    heard, engine = Heard(), make_engine()
+    ticket = engine.submit(work, heard)
+    while len(heard.tokens.get(1, [])) < 3:
+        heard.take()
+    engine.drop(ticket, 1)
+    heard.wait(2)
+    assert heard.ends.keys() == {0, 2}
+    assert heard.ids(0) == alone(model, work, 0)
+    assert heard.ids(2) == alone(model, work, 2)
+    assert engine.rows == 0
+
+
+def test_beyond_its_bound_it_is_busy_and_says_for_how_long(make_engine, prefixes):
+    engine = make_engine(most_rows=3)
+    works = [Work(prefixes[0], [30], 3000, (Sampling(1.0, 1.0, seed),)) for seed in range(4)]
+    tickets = [engine.submit(work, Heard()) for work in works[:3]]
+    with pytest.raises(BusyError) as busy:
+        engine.submit(works[3], Heard())
+    assert 1 <= busy.value.retry_s <= 60
+    engine.drop(tickets[0])
+    engine.submit(works[3], Heard())
+    for ticket in tickets:
+        engine.drop(ticket)
+
+
+def test_a_failing_pass_fails_those_in_it_and_no_one_else(make_engine, model, prefixes, monkeypatch, caplog):
+    engine = make_engine()
+    forward, poison = model.forward, 280
+    message = "the secret text of a question"
+
+    def failing(tokens, rows, wanted):
+        if poison in list(tokens):
+            raise RuntimeError(message)
+        return forward(tokens, rows, wanted)
+
+    monkeypatch.setattr(model, "forward", failing)
+    long, bad, bad_text, after = Heard(), Heard(), Heard(), Heard()
+    work = Work(prefixes[0], [30], 400, (Sampling(1.0, 0.9, 5),))
+    engine.submit(work, long)
+    while not long.tokens:
+        long.take()
+    engine.submit(Work(prefixes[1], [poison], 5, GREEDY * 3), bad)
+    bad.wait(3)
+    assert all(isinstance(end.error, EngineError) for end in bad.ends.values())
+    text = Text("bad", [20] * 300 + [poison])
+    engine.submit(Work(model.empty_prefix(), [30], 5, GREEDY, text=text), bad_text)
+    assert isinstance(bad_text.wait().ends[0].error, EngineError)
+    assert "secret" not in str(bad_text.ends[0].error)
+    monkeypatch.setattr(model, "forward", forward)
+    assert long.wait().ids() == alone(model, work)
+    other = Work(prefixes[1], [31], 5, GREEDY)
+    engine.submit(other, after)
+    assert after.wait().ids() == alone(model, other)
+    assert engine.rows == 0
+    assert "RuntimeError" in caplog.text
+    assert "secret" not in caplog.text
+
+
+def test_a_failing_step_fails_all_in_it_and_what_waits_goes_on(make_engine, model, prefixes, monkeypatch):
+    engine = make_engine(places=2)
+    first, waiting = [Heard(), Heard()], Heard()
+    for seed, heard in enumerate(first):
+        engine.submit(Work(prefixes[seed], [30], 3000, (Sampling(1.0, 1.0, seed),)), heard)
+    work = Work(prefixes[0], [40], 6, GREEDY)
+    engine.submit(work, waiting)
+    for heard in first:
+        while not heard.tokens:
+            heard.take()
+    once = threading.Event()
+    forward = model.forward
+
+    def failing(tokens, rows, wanted):
+        if not once.is_set():
+            once.set()
+            raise MemoryError
+        return forward(tokens, rows, wanted)
+
+    monkeypatch.setattr(model, "forward", failing)
+    for heard in first:
+        assert isinstance(heard.wait().ends[0], Failed)
+    monkeypatch.setattr(model, "forward", forward)
+    assert waiting.wait().ids() == alone(model, work)
+
+
+def test_a_prompt_that_does_not_fit_fails_in_words(make_engine, model, prefixes):
+    heard = Heard()
+    make_engine().submit(Work(prefixes[0], [30] * 5000, 5, GREEDY), heard)
+    error = heard.wait().ends[0].error
+    assert isinstance(error, PrecisError)
+    assert not isinstance(error, EngineError)
+    assert "fit" in str(error)
+
+
+def test_a_listener_that_fails_takes_down_its_own_request_only(make_engine, model, prefixes):
+    engine, heard = make_engine(), Heard()
+
+    def failing(place, event):
+        raise ValueError
+
+    engine.submit(Work(prefixes[0], [30], 100, GREEDY), failing)
+    work = Work(prefixes[0], [31], 5, GREEDY)
+    engine.submit(work, heard)
+    assert heard.wait().ids() == alone(model, work)
+    until(lambda: engine.rows == 0)
+
+
+def test_others_can_use_the_model_between_steps(make_engine, model):
+    engine = make_engine()
+    assert engine.call(lambda: threading.current_thread().name).result(PATIENCE) == "precis-engine"
+    with pytest.raises(ZeroDivisionError):
+        engine.call(lambda: 1 / 0).result(PATIENCE)
+    engine.close()
+    with pytest.raises(ClosingError):
+        engine.call(lambda: None)
+
+
+def test_closing_finishes_what_runs_within_its_time_and_refuses_the_rest(make_engine, model, prefixes):
+    engine, heard, late = make_engine(), Heard(), Heard()
+    work = Work(prefixes[0], [30], 50, GREEDY)
+    engine.submit(work, heard)
+    engine.submit(Work(prefixes[0], [30], 3900, GREEDY), late)
+    engine.refuse()
+    with pytest.raises(ClosingError):
+        engine.submit(work, Heard())
+    heard.wait()
+    assert heard.ids() == alone(model, work)
+    engine.close(0.05)
+    assert isinstance(late.wait().ends[0].error, ClosingError)
+
+
+def test_prefixes_of_unlike_length_do_not_work_side_by_side(make_engine, model, prefixes, monkeypatch):
+    monkeypatch.setattr(engine_module, "NARROWEST_LANE", 100)
+    engine, heard = make_engine(), [Heard() for _ in range(5)]
+    works = [Work(prefix, [30], 8, GREEDY) for prefix in prefixes]
+    for work, one in zip(works, heard, strict=True):
+        engine.submit(work, one)
+    for work, one in zip(works, heard, strict=True):
+        assert one.wait().ids() == alone(model, work)
+    assert sorted(engine._lanes) == [100, 400, 1600]
