@@ -15,7 +15,8 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.utils import get_openapi
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.exceptions import HTTPException
-from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Match, Mount
 
 from precis.language_model import LanguageModel
 from precis.model_source import load_model
@@ -26,6 +27,7 @@ from precis.serve.jobs import Jobs
 from precis.serve.library import BrokenDocumentError, Entry, UnknownDocumentError, model_of
 from precis.serve.limits import BodyLimit, Limits
 from precis.serve.metrics import Metrics, Watch
+from precis.serve.page_files import add_page
 from precis.serve.requests import refusal
 from precis.serve.responses import (
     AboutModel,
@@ -36,7 +38,12 @@ from precis.serve.responses import (
 )
 from precis.serve.service import Service
 
-PAGE = Path(__file__).parent / "page"
+# How the schema describes a server-sent event.
+_EVENT = {
+    "type": "object",
+    "required": ["data"],
+    "properties": {"event": {"type": "string"}, "data": {"type": "string"}},
+}
 UPLOADS = frozenset({"/v1/documents"})
 
 
@@ -115,9 +122,7 @@ def create_app(settings: ServerSettings, model: LanguageModel | None = None) -> 
         redirect_slashes=False,
     )
     app.state.settings, app.state.failure = settings, None
-    page = _page_files()
-    for path in page:
-        app.add_api_route(path, _file(page[path]), methods=["GET"], include_in_schema=False)
+    page = add_page(app)
     app.include_router(completions.router)
     app.include_router(documents.router)
     _add_about(app, metrics)
@@ -209,16 +214,31 @@ def _add_errors(app: FastAPI) -> None:
         return refusal(error.errors()).response()
 
     @app.exception_handler(HTTPException)
-    async def refused(_: Request, error: Exception) -> Response:
+    async def refused(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
         if isinstance(error, ApiError):
             return error.response()
-        status = error.status_code
-        message = {404: "There is nothing here.", 405: "This method is not for this address."}.get(
-            status, str(error.detail)
-        )
+        status, message, headers = error.status_code, str(error.detail), error.headers
+        if status == 404:
+            message = "There is nothing here."
+        elif status == 405:
+            # the framework names the methods of the first route that has this address
+            methods = _methods_of(app, request)
+            message = f"This address takes {methods} only."
+            headers = {"Allow": methods}
         code = HTTPStatus(status).phrase.lower().replace(" ", "_")
-        return JSONResponse(error_body(status, message, code=code), status, error.headers)
+        return JSONResponse(error_body(status, message, code=code), status, headers)
+
+
+def _methods_of(app: FastAPI, request: Request) -> str:
+    """Give the methods that an address has, on all of its routes."""
+    routes = [route for route in app.routes if not isinstance(route, Mount)]
+    found = []
+    for method in ("DELETE", "GET", "HEAD", "POST"):
+        scope = {**request.scope, "method": method}
+        if any(route.matches(scope)[0] is Match.FULL for route in routes):
+            found.append(method)
+    return ", ".join(found or ("GET", "HEAD"))  # files of the page
 
 
 def _schema(app: FastAPI) -> dict[str, Any]:
@@ -227,11 +247,13 @@ def _schema(app: FastAPI) -> dict[str, Any]:
         schema = get_openapi(
             title=app.title, version=app.version, description=app.description, routes=app.routes
         )
-        for path in schema["paths"].values():
-            for operation in path.values():
-                unprocessable = operation["responses"].get("422", {})
-                if "HTTPValidationError" in str(unprocessable):
-                    del operation["responses"]["422"]
+        for operation in (one for path in schema["paths"].values() for one in path.values()):
+            unprocessable = operation["responses"].get("422", {})
+            if "HTTPValidationError" in str(unprocessable):
+                del operation["responses"]["422"]
+            for response in operation["responses"].values():
+                if "text/event-stream" in response.get("content", {}):
+                    response["content"]["text/event-stream"] = {"schema": _EVENT}
         schemas = schema["components"]["schemas"]
         for name in ("HTTPValidationError", "ValidationError"):
             schemas.pop(name, None)
@@ -240,17 +262,3 @@ def _schema(app: FastAPI) -> dict[str, Any]:
             schema["security"] = [{"key": []}]
         app.openapi_schema = schema
     return app.openapi_schema
-
-
-def _page_files() -> dict[str, Path]:
-    """Give the files of the page by their addresses."""
-    files = sorted(PAGE.iterdir()) if PAGE.is_dir() else []
-    found = {f"/{path.name}": path for path in files if path.is_file() and not path.name.startswith(".")}
-    return {"/": found["/index.html"], **found} if "/index.html" in found else found
-
-
-def _file(path: Path) -> Any:
-    async def give() -> FileResponse:
-        return FileResponse(path, headers={"Cache-Control": "no-cache"})
-
-    return give

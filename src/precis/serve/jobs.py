@@ -42,6 +42,9 @@ LONGEST_LINE = 2**20
 READING_SECONDS = 120.0
 
 COMPILE_COMMAND = (sys.executable, "-m", "precis.serve.compile_job")
+# Threads that wait for one another by spinning get nowhere where the server wants the same cores: a pass then
+# takes ten times as long and more.
+WAITING = {"OMP_WAIT_POLICY": "passive"}
 CHECK_COMMAND = (sys.executable, "-m", "precis.serve.check_upload")
 
 _log = logging.getLogger(__name__)
@@ -415,6 +418,7 @@ class Jobs:
                 stdout=PIPE,
                 stderr=log,
                 limit=LONGEST_LINE,
+                env={**WAITING, **os.environ},
                 start_new_session=True,
             )
         self._running = id, process
