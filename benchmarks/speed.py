@@ -409,7 +409,8 @@ def start_up(bench: Bench) -> dict[str, Any]:
             document, model=bench.model, settings=settings, work=Path(folder) / "work", calibrate=False
         )
         artifact.save(Path(folder) / "x.precis")
-        ask = [sys.executable, "-m", "precis.cli", "ask", f"{folder}/x.precis", "Who is it?", "--json"]
+        program = "from precis.cli import main; main()"
+        ask = [sys.executable, "-c", program, "ask", f"{folder}/x.precis", "Who is it?", "--json"]
         load = [sys.executable, "-c", "import torch, transformers; transformers.AutoModelForCausalLM"]
         ways: dict[str, Way] = {
             "ask": lambda: subprocess.run(ask, check=True, capture_output=True),
