@@ -102,3 +102,16 @@ def test_a_loaded_model_is_packed_and_gradients_reach_a_prefix():
     model.given(prefix).answer_logits([Row([8, 9], [10, 11])]).sum().backward()
     assert prefix.keys.grad is not None
     assert prefix.keys.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize("dtype", TOLERANCES)
+def test_a_lone_row_is_multiplied_as_it_is_beside_another(dtype):
+    torch.manual_seed(0)
+    layer = PackedLinear(nn.Linear(1536, 576, dtype=dtype).requires_grad_(False))
+    states = torch.randn(8, 1536, dtype=dtype)
+    with torch.no_grad():
+        for place in range(0, 8, 2):
+            pair = layer(states[place : place + 2])
+            for row in range(2):
+                assert torch.equal(layer(states[place + row].view(1, 1, -1))[0, 0], pair[row])
+                assert torch.equal(layer(states[place + row]), pair[row])

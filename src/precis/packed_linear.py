@@ -69,9 +69,15 @@ def packed(weight: Tensor) -> Tensor:
 
 
 def product(states: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """Give `states · weightᵀ + bias` for a packed weight."""
-    out: Tensor = torch.ops.mkldnn._linear_pointwise(states, weight, bias, "none", [], "")
-    return out
+    """Give `states · weightᵀ + bias` for a packed weight.
+
+    A lone row is multiplied as two: for one row oneDNN adds up in another order than for several, and
+    what a row gives would depend on whether others stand beside it. It takes no longer.
+    """
+    lone = states.numel() == states.shape[-1]
+    given = states.reshape(1, -1).repeat(2, 1) if lone else states
+    out: Tensor = torch.ops.mkldnn._linear_pointwise(given, weight, bias, "none", [], "")
+    return out[0].reshape(*states.shape[:-1], -1) if lone else out
 
 
 class PackedLinear(nn.Module):

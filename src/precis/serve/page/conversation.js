@@ -15,7 +15,7 @@ export class Conversation {
     this.item = item;
     this.turns = [];
     this.stopper = null;
-    // as long as the box is in view, it stays there while an answer grows above it
+    this.answering = false;
     this.inView = false;
     this.log = element("ol", { class: "turns", "aria-label": "Conversation" });
     this.box = element("textarea", {
@@ -52,7 +52,7 @@ export class Conversation {
     );
     this.listen();
     new IntersectionObserver((seen) => (this.inView = seen.at(-1).isIntersecting)).observe(this.form);
-    new ResizeObserver(() => this.inView && this.form.scrollIntoView({ block: "nearest" })).observe(this.log);
+    new ResizeObserver(() => this.answering && this.keepInView()).observe(this.log);
   }
 
   listen() {
@@ -94,7 +94,15 @@ export class Conversation {
     this.log.append(turn.element);
     this.anew.hidden = false;
     this.form.scrollIntoView({ block: "nearest" });
+    this.answering = true;
     await this.run((signal) => turn.answer(signal));
+    this.answering = false;
+    this.keepInView();
+  }
+
+  /** Scroll on with an answer that grows, unless the reader has gone elsewhere. */
+  keepInView() {
+    if (this.inView) this.form.scrollIntoView({ block: "nearest" });
   }
 
   /** What was said so far, and the question; what was not answered is left out. */
@@ -159,7 +167,6 @@ class Turn {
     this.more.append(cost(about), sureness(about.confidence, this.conversation.item()));
     if (!kept) this.more.append(element("p", { class: "small" }, NOT_KEPT));
     else this.more.append(passages(about.passages), this.comparison(about));
-    announce(`Answer: ${this.text || "nothing"}`);
   }
 
   offerAgain() {
@@ -189,7 +196,7 @@ class Turn {
         const told = await whole.fill(this.name, this.messages, "document", 0, signal);
         if (told !== null) {
           table.finish(told);
-          announce(`From the whole document: ${whole.text || "nothing"}. ${table.difference.textContent}`);
+          announce(table.difference.textContent);
         } else {
           button.hidden = false;
           button.textContent = "Compare again";

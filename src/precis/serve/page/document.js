@@ -3,7 +3,7 @@
 import { send } from "./api.js";
 import { Conversation } from "./conversation.js";
 import { Curve } from "./curve.js";
-import { announce, element, put } from "./elements.js";
+import { announce, byId, element, put } from "./elements.js";
 import { PARTS, count, doing, duration, partOf, size, times } from "./words.js";
 
 export class DocumentView {
@@ -109,6 +109,7 @@ export class DocumentView {
       else await send(path, { method: "DELETE" });
       put(this.problem, "");
       announce(what === "cancel" ? "The compile was cancelled." : "The document was removed.");
+      byId("main").focus({ preventScroll: true }); // the button that had it is gone
     } catch (error) {
       put(this.problem, error.message);
     }

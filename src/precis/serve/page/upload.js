@@ -7,10 +7,9 @@ import { announce, byId, element, put } from "./elements.js";
 export function takeUploads(added) {
   const input = byId("file");
   byId("choose").addEventListener("click", () => input.click());
-  input.addEventListener("change", async () => {
-    const files = [...input.files];
-    await sendAll(files, added);
-    input.value = "";
+  input.addEventListener("change", () => {
+    sendAll([...input.files], added);
+    input.value = ""; // so that the same file can be chosen again
   });
   byId("options").addEventListener("submit", (event) => event.preventDefault());
   takeDrops(added);
@@ -36,22 +35,33 @@ function takeDrops(added) {
         .filter((entry) => entry?.isDirectory)
         .map((entry) => entry.name),
     );
-    for (const name of folders) refuse(name, "This is a folder; drop the files in it.");
-    sendAll([...event.dataTransfer.files].filter((file) => !folders.has(file.name)), added);
+    const files = [...event.dataTransfer.files].filter((file) => !folders.has(file.name));
+    sendAll(files, added, folders);
   });
 }
 
-async function sendAll(files, added) {
+let before = Promise.resolve();
+
+/** Send files, one after the other, and after those that are still being sent. */
+function sendAll(files, added, folders = []) {
+  before = before.then(() => sendEach(files, added, folders));
+}
+
+async function sendEach(files, added, folders) {
   byId("refused").replaceChildren();
+  for (const name of folders) refuse(name, "It is a folder; drop the files that are in it.");
+  let taken = false;
   for (const file of files) {
     put(byId("sending"), `Sending ${file.name} …`);
     try {
       added(await upload(file, options()));
+      taken = true;
     } catch (error) {
       refuse(file.name, reason(error));
     }
   }
   put(byId("sending"), "");
+  if (taken) byId("questions").value = ""; // they are about this document, not the next
 }
 
 function options() {
