@@ -28,6 +28,9 @@ export class Curve {
   draw() {
     const width = this.element.clientWidth;
     if (this.points.length === 0 || width === 0) return;
+    // before training there is no curve, but a first soft prompt, from a handful of questions
+    const isFirst = this.points.length === 1 && this.last === 0;
+    this.drawing.toggleAttribute("hidden", isFirst);
     const now = this.points.at(-1)[1];
     const best = Math.max(...this.points.map(([, value]) => value));
     const low = Math.min(0, ...this.points.map(([, value]) => value));
@@ -39,7 +42,9 @@ export class Curve {
 
     this.caption.replaceChildren(
       element("strong", {}, `Recovery ${best.toFixed(2)}`),
-      " on questions it is not trained on. 1 is as good as reading it all, 0 is no document.",
+      isFirst ? ", a first estimate on few questions." : " on questions it is not trained on.",
+      " 1 is as good as reading it all, 0 is no document.",
+      best > 1 ? " Above 1, it is surer of those answers than the model is with the document before it." : "",
     );
     this.drawing.setAttribute("width", width);
     this.drawing.setAttribute("viewBox", `0 0 ${width} ${HEIGHT}`);
@@ -50,8 +55,8 @@ export class Curve {
     );
     const path = this.points.map(([step, value]) => `${x(step).toFixed(1)},${y(value).toFixed(1)}`).join(" ");
     this.drawing.replaceChildren(
-      ...this.level(1, y(1), width, "as good as reading it all", "whole"),
-      ...this.level(0, y(0), width, "no document", "none"),
+      ...this.level(1, y(1), width, "as good as reading it all", "whole", this.points[0][1] < 1),
+      ...this.level(0, y(0), width, "no document", "none", true),
       drawn("polyline", { points: path, class: "line" }),
       ...this.points.map(([step, value]) => drawn("circle", { cx: x(step), cy: y(value), r: 3, class: "dot" })),
       drawn("text", { x: MARGIN.left, y: HEIGHT - 8, class: "axis" }, "step 0"),
@@ -59,11 +64,12 @@ export class Curve {
     );
   }
 
-  level(value, height, width, words, kind) {
+  level(value, height, width, words, kind, isAbove) {
     return [
       drawn("line", { x1: MARGIN.left, x2: width - MARGIN.right, y1: height, y2: height, class: kind }),
       drawn("text", { x: MARGIN.left - 8, y: height + 4, class: "axis end" }, value),
-      drawn("text", { x: width - MARGIN.right, y: height - 6, class: `axis end ${kind}-words` }, words),
+      // at the left, where a curve is far below
+      drawn("text", { x: MARGIN.left, y: height + (isAbove ? -6 : 15), class: `axis ${kind}-words` }, words),
     ];
   }
 }
