@@ -196,8 +196,10 @@ def test_a_compile_is_shown_as_it_goes(library, model, compiled, puppet, chromiu
         expect(page.get_by_text("3 of 12")).to_be_visible()
         expect(page.get_by_text("about 3 min left")).to_be_visible()
         expect(page.locator("[aria-current=step]")).to_have_text("Asking")
-        puppet.say(stage="weighing", done=0, total=1)
+        puppet.say(stage="weighing", done=0, total=1, curve=[[0, 0.8]])
         expect(page.get_by_text("Weighing.")).to_be_visible()  # a name that the page does not know
+        expect(page.get_by_text("a first estimate on few questions")).to_be_visible()
+        expect(page.get_by_role("img", name="Recovery by training step")).to_be_hidden()
 
         puppet.say(publish=str(compiled), stage="training", done=10, total=48, curve=[[0, 0.4], [10, 0.7]])
         expect(page.get_by_text("You can ask it now.")).to_be_visible()
@@ -214,11 +216,14 @@ def test_a_compile_is_shown_as_it_goes(library, model, compiled, puppet, chromiu
 def test_a_reload_in_mid_compile_shows_it_again_and_goes_on(library, model, compiled, puppet, chromium):
     with serving(library, model) as server, visiting(chromium, server.address) as page:
         choose(page, "one.md", b"The harbour is red.")
+        expect(page.get_by_role("heading", name="one.md")).to_be_visible()
         choose(page, "two.md", b"The lamp is red.")
+        expect(page.get_by_role("heading", name="two.md")).to_be_visible()
         expect(page.get_by_role("heading", name="Waiting")).to_be_visible()
         page.get_by_role("link", name="one").click()
         puppet.say(publish=str(compiled), stage="training", done=10, total=48, curve=[[0, 0.4]])
         expect(page.get_by_text("10 of 48")).to_be_visible()
+        expect(page.get_by_role("img", name="Recovery by")).to_be_visible()
         page.reload()
         expect(page.get_by_role("heading", name="one.md")).to_be_visible()
         expect(page.get_by_text("10 of 48")).to_be_visible()
@@ -518,6 +523,10 @@ def test_nothing_is_wider_than_a_phone(scheme, library, model, compiled, puppet,
             note="unbroken" * 30,
         )
         expect(page.get_by_text("You can ask it now.")).to_be_visible()
+        page.set_viewport_size(DESKTOP)
+        expect(page.get_by_role("img", name="Recovery by")).to_have_attribute("width", re.compile("[5-9]..$"))
+        page.set_viewport_size(PHONE)
+        expect(page.get_by_role("img", name="Recovery by")).to_have_attribute("width", re.compile("[123]..$"))
         assert narrow()
         ask(page, f"{question_text(facts_of(1)[0], 0)} {'word' * 60}")
         last_turn(page).get_by_text("Check it:").click()

@@ -271,7 +271,7 @@ function cost(about) {
   return element(
     "p",
     { class: "cost" },
-    part("first word after", seconds(about.first_token_s)),
+    part("First word after", seconds(about.first_token_s)),
     part("all after", seconds(about.seconds)),
     part("", `${count(about.positions)} positions`, "before the question"),
     part("", size(about.prefix_bytes), "of memory for them"),
@@ -320,7 +320,7 @@ function passages(found) {
       element(
         "figure",
         {},
-        element("blockquote", {}, passage.text),
+        element("blockquote", {}, passage.text.replace(/\n\s*\n/g, "\n")),
         element("figcaption", {}, `${passage.source}, page ${passage.page}`),
       ),
     ),

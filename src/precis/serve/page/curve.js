@@ -28,6 +28,9 @@ export class Curve {
   draw() {
     const width = this.element.clientWidth;
     if (this.points.length === 0 || width === 0) return;
+    // before training there is no curve, but a first soft prompt, from a handful of questions
+    const isFirst = this.points.length === 1 && this.last === 0;
+    this.drawing.toggleAttribute("hidden", isFirst);
     const now = this.points.at(-1)[1];
     const best = Math.max(...this.points.map(([, value]) => value));
     const low = Math.min(0, ...this.points.map(([, value]) => value));
@@ -39,7 +42,9 @@ export class Curve {
 
     this.caption.replaceChildren(
       element("strong", {}, `Recovery ${best.toFixed(2)}`),
-      " on questions it is not trained on. 1 is as good as reading it all, 0 is no document.",
+      isFirst ? ", a first estimate on few questions." : " on questions it is not trained on.",
+      " 1 is as good as reading it all, 0 is no document.",
+      best > 1 ? " Above 1, it is surer of those answers than the model is with the document before it." : "",
     );
     this.drawing.setAttribute("width", width);
     this.drawing.setAttribute("viewBox", `0 0 ${width} ${HEIGHT}`);
@@ -48,22 +53,51 @@ export class Curve {
       `Recovery by training step: from ${this.points[0][1].toFixed(2)} to ${now.toFixed(2)} at step ` +
         `${this.points.at(-1)[0]} of ${most}. A line at 1 marks what is as good as reading it all.`,
     );
-    const path = this.points.map(([step, value]) => `${x(step).toFixed(1)},${y(value).toFixed(1)}`).join(" ");
+    const line = this.points.map(([step, value]) => [x(step), y(value)]);
+    const path = line.map(([across, down]) => `${across.toFixed(1)},${down.toFixed(1)}`).join(" ");
     this.drawing.replaceChildren(
-      ...this.level(1, y(1), width, "as good as reading it all", "whole"),
-      ...this.level(0, y(0), width, "no document", "none"),
+      ...level(1, y(1), width, "whole"),
+      ...level(0, y(0), width, "none"),
+      words("as good as reading it all", "whole", y(1), width, line),
+      words("no document", "none", y(0), width, line),
       drawn("polyline", { points: path, class: "line" }),
-      ...this.points.map(([step, value]) => drawn("circle", { cx: x(step), cy: y(value), r: 3, class: "dot" })),
+      ...line.map(([cx, cy]) => drawn("circle", { cx, cy, r: 3, class: "dot" })),
       drawn("text", { x: MARGIN.left, y: HEIGHT - 8, class: "axis" }, "step 0"),
       drawn("text", { x: width - MARGIN.right, y: HEIGHT - 8, class: "axis end" }, `step ${most}`),
     );
   }
+}
 
-  level(value, height, width, words, kind) {
-    return [
-      drawn("line", { x1: MARGIN.left, x2: width - MARGIN.right, y1: height, y2: height, class: kind }),
-      drawn("text", { x: MARGIN.left - 8, y: height + 4, class: "axis end" }, value),
-      drawn("text", { x: width - MARGIN.right, y: height - 6, class: `axis end ${kind}-words` }, words),
-    ];
+function level(value, height, width, kind) {
+  return [
+    drawn("line", { x1: MARGIN.left, x2: width - MARGIN.right, y1: height, y2: height, class: kind }),
+    drawn("text", { x: MARGIN.left - 8, y: height + 4, class: "axis end" }, value),
+  ];
+}
+
+/** Write beside a level what it means: at the first of its ends, above or below, where no curve is. */
+function words(text, kind, height, width, line) {
+  const length = 7 * text.length;
+  const right = width - MARGIN.right;
+  const places = [
+    { x: MARGIN.left, y: height - 6, from: MARGIN.left, end: "" },
+    { x: right, y: height - 6, from: right - length, end: "end" },
+    { x: right, y: height + 15, from: right - length, end: "end" },
+    { x: MARGIN.left, y: height + 15, from: MARGIN.left, end: "" },
+  ];
+  const free = places.find(({ y, from }) => !crosses(line, from, from + length, y - 16, y + 8)) ?? places[0];
+  return drawn("text", { x: free.x, y: free.y, class: `axis ${free.end} ${kind}-words` }, text);
+}
+
+/** Whether a line goes through a box. */
+function crosses(line, left, right, top, bottom) {
+  for (let across = left; across <= right; across += 4) {
+    const after = line.findIndex(([x]) => x >= across);
+    if (after < 0) continue; // it ends before
+    const [x1, y1] = line[Math.max(0, after - 1)];
+    const [x2, y2] = line[after];
+    const down = x2 === x1 ? y2 : y1 + ((y2 - y1) * (across - x1)) / (x2 - x1);
+    if (down >= top && down <= bottom) return true;
   }
+  return false;
 }

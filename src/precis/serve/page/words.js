@@ -77,11 +77,6 @@ export function state(item, ahead) {
   if (job === null || job.status === "ready") return item.askable ? "Ready" : "Its file is gone";
   const askable = item.askable ? ", can be asked" : "";
   if (job.status === "queued") return `Waiting${ahead ? `, ${ahead} before it` : ""}${askable}`;
-  if (job.status === "running") return `${capital(partTitle(job.stage))}${askable}`;
+  if (job.status === "running") return `Compiling${askable}`;
   return `${job.status === "failed" ? "Failed" : "Cancelled"}${askable}`;
-}
-
-function partTitle(stage) {
-  if (stage === null) return "Starting";
-  return PARTS[partOf(stage)]?.title ?? stage;
 }
