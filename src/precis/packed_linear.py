@@ -150,7 +150,8 @@ class Siblings:
 
     def __init__(self, linears: Sequence[nn.Linear]) -> None:
         self.sizes = [linear.out_features for linear in linears]
-        whole = nn.Linear(linears[0].in_features, sum(self.sizes), bias=False, dtype=linears[0].weight.dtype)
+        # without a device it draws no numbers that are thrown away
+        whole = nn.Linear(linears[0].in_features, sum(self.sizes), bias=False, device="meta")
         whole.weight = nn.Parameter(torch.cat([linear.weight.detach() for linear in linears]), False)
         if linears[0].bias is not None:
             whole.bias = nn.Parameter(torch.cat([linear.bias.detach() for linear in linears]), False)
