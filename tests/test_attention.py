@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from precis.attention import RowCache, Rows, shared_prefix_attention
+from precis.attention import RowCache, Rows, _causal_by_blocks, shared_prefix_attention
 from precis.prefix import Prefix
 
 HEADS, KV_HEADS, DIM, SLOTS = 6, 2, 8, 5
@@ -122,6 +122,35 @@ def test_one_row_with_nothing_before_it_equals_ordinary_attention():
         expected = (weights @ value[0].repeat_interleave(HEADS // KV_HEADS, 0)).transpose(0, 1)
         found = attend(query, key, value, rows, sliding_window=window)[0]
         torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.parametrize("block", [1, 5, 12, 100])
+def test_reading_by_blocks_equals_reading_at_once(block, monkeypatch):
+    monkeypatch.setattr("precis.attention.BLOCK", block)
+    query, key, value = packed_states()
+    length = query.shape[2]
+    found = _causal_by_blocks(query[0], key[0], value[0], 0.3)
+    seen = torch.ones(length, length, dtype=torch.bool).tril()
+    scores = 0.3 * query[0] @ key[0].repeat_interleave(HEADS // KV_HEADS, 0).mT
+    weights = torch.softmax(scores.masked_fill(~seen, -torch.inf), -1)
+    expected = (weights @ value[0].repeat_interleave(HEADS // KV_HEADS, 0)).transpose(0, 1)
+    torch.testing.assert_close(found, expected.unsqueeze(0))
+
+
+def test_a_document_in_bfloat16_is_read_by_blocks(monkeypatch):
+    monkeypatch.setattr("precis.attention.BLOCK", 4)
+    states = [state.to(torch.bfloat16) for state in packed_states()]
+    length = states[0].shape[2]
+    column = torch.arange(length)
+    empty = random_prefix(slots=0)
+    results = []
+    for block in (4, 100):
+        monkeypatch.setattr("precis.attention.BLOCK", block)
+        rows = Rows(torch.zeros(length, dtype=torch.int64), column, empty, count=1, width=length)
+        with torch.no_grad():
+            results.append(attend(*states, rows))
+    torch.testing.assert_close(*results, rtol=3e-2, atol=3e-2)
+    assert results[0].shape == (1, length, HEADS, DIM)
 
 
 def test_token_by_token_with_a_cache_equals_whole_rows():
