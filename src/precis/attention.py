@@ -33,7 +33,7 @@ IMPLEMENTATION = "precis_shared_prefix"
 MOST_PACKED = 512
 # Queries of a document that attend together, where it is read by blocks.
 BLOCK = 256
-# Rows of a cache are as wide as a multiple of this.
+# A row that is alone is as wide as a multiple of this.
 WIDTH_STEP = 32
 # Slots from which on the fused kernel is faster than plain products.
 FEWEST_FUSED = 128
@@ -173,11 +173,6 @@ class Rows:
         return self._hidden[window]
 
 
-def stepped(width: int) -> int:
-    """Round up to whole steps: for a new shape a matrix kernel is made, which takes longer than to run it."""
-    return -(-width // WIDTH_STEP) * WIDTH_STEP
-
-
 class RowCache:
     """Keys and values of the rows' own tokens while they are generated, in fixed buffers.
 
@@ -187,7 +182,7 @@ class RowCache:
 
     def __init__(self, prefix: Prefix, rows: int, width: int) -> None:
         layers, kv_heads, _, head_dim = prefix.keys.shape
-        shape = (layers, rows, kv_heads, stepped(width), head_dim)
+        shape = (layers, rows, kv_heads, width, head_dim)
         self.keys = torch.zeros(shape, dtype=prefix.keys.dtype, device=prefix.keys.device)
         self.values = torch.zeros_like(self.keys)
 
@@ -198,7 +193,7 @@ class RowCache:
             return
         # by half at least, so that what comes one by one is not copied every time
         rows = had_rows if rows <= had_rows else max(rows, had_rows * 3 // 2)
-        shape = (layers, rows, kv_heads, max(stepped(width), had_width), head_dim)
+        shape = (layers, rows, kv_heads, max(width, had_width), head_dim)
         for name in ("keys", "values"):
             old: Tensor = getattr(self, name)
             new = old.new_zeros(shape)
@@ -208,6 +203,14 @@ class RowCache:
     def places(self, rows: int, width: int) -> int:
         """How many tokens' places there would be if it grew to so many rows of such a width."""
         return max(rows, self.keys.shape[1]) * max(width, self.keys.shape[3])
+
+    def stepped(self, width: int) -> int:
+        """Round a width up to whole steps, as far as there is room.
+
+        For a new shape a matrix kernel is made, which takes longer than to run it. So it pays for a row that
+        is alone; with many, the places that nobody sees cost more.
+        """
+        return min(-(-width // WIDTH_STEP) * WIDTH_STEP, self.keys.shape[3])
 
     def fit(self, rows: int, width: int) -> None:
         """Have places for just so many rows of such a width; what is stored in them stays."""
@@ -457,6 +460,7 @@ def _attend(
     own_scores = own_scores.view(count, kv_heads, group * queries, width)
     # [kv_head, row, …]: all rows' queries of a KV head stand together
     own_scores, by_head, own_value = (part.transpose(0, 1) for part in (own_scores, by_row, value))
+    own_scores = own_scores.contiguous()  # or they would be joined with the prefix's one by one
     if not prefix.slots:
         prefix = Prefix.empty(1, kv_heads, head_dim, dtype=key.dtype, device=key.device)
     if _can_fuse(prefix, rows, window, softcap):

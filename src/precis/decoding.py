@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor
 
-from precis.attention import RowCache, Rows, stepped
+from precis.attention import RowCache, Rows
 from precis.errors import QuestionsError
 from precis.prefix import Prefix, PrefixStack
 
@@ -310,14 +310,16 @@ class Decoder:
 
     def _rows(self, row: Tensor, column: Tensor, first: int) -> Rows:
         """Lay out the tokens of the active rows from `first` on."""
+        assert self._cache is not None
         prefix, member = self._prefixes()
         device = self.model.device
+        width = int(column.max()) + 1
         return Rows(
             row.to(device),
             column.to(device),
             prefix,
             count=len(self.active) - first,
-            width=stepped(int(column.max()) + 1),
+            width=self._cache.stepped(width) if len(self.active) == 1 else width,
             own=self._cache,
             first=first,
             member=None if member is None else member[first:].to(device),
