@@ -346,6 +346,7 @@ class _Compilation:
             return None
         return measure_pace(self.model.given(read), [gold.asking for gold in golds])
 
+    @torch.no_grad()
     def _break_even(self, soft_prompt: SoftPrompt, golds: Sequence[Gold]) -> None:
         """Tell when this compile has paid for itself; nothing where its whole time is not known."""
         if self.work.reused or self._full_pace is None or self._past(1 / (1 - CALIBRATING)):
