@@ -156,8 +156,7 @@ class Rows:
             seen = (self.row.unsqueeze(1) == self.row) & (apart >= 0)
             if window is not None:
                 seen &= apart < window
-            mask = torch.zeros(seen.shape, dtype=dtype, device=seen.device)
-            self._blocks[window] = mask.masked_fill_(~seen, -torch.inf)
+            self._blocks[window] = _hiding(seen, dtype)
         return self._blocks[window]
 
     def hidden(self, window: int | None, dtype: torch.dtype) -> Tensor:
@@ -168,9 +167,13 @@ class Rows:
             seen = key <= query
             if window is not None:
                 seen &= key > query - window
-            mask = torch.zeros(seen.shape, dtype=dtype, device=seen.device)
-            self._hidden[window] = mask.masked_fill_(~seen, -torch.inf)
+            self._hidden[window] = _hiding(seen, dtype)
         return self._hidden[window]
+
+
+def _hiding(seen: Tensor, dtype: torch.dtype) -> Tensor:
+    """Give what is added to scores: 0 where something is seen, −inf where it is not."""
+    return torch.zeros(seen.shape, dtype=dtype, device=seen.device).masked_fill_(~seen, -torch.inf)
 
 
 class RowCache:
@@ -188,17 +191,12 @@ class RowCache:
 
     def grow(self, rows: int, width: int) -> None:
         """Make room for more rows, or wider ones; what is stored stays."""
-        layers, had_rows, kv_heads, had_width, head_dim = self.keys.shape
+        had_rows, had_width = self.keys.shape[1], self.keys.shape[3]
         if rows <= had_rows and width <= had_width:
             return
         # by half at least, so that what comes one by one is not copied every time
         rows = had_rows if rows <= had_rows else max(rows, had_rows * 3 // 2)
-        shape = (layers, rows, kv_heads, max(width, had_width), head_dim)
-        for name in ("keys", "values"):
-            old: Tensor = getattr(self, name)
-            new = old.new_zeros(shape)
-            new[:, :had_rows, :, :had_width] = old
-            setattr(self, name, new)
+        self.fit(rows, max(width, had_width))
 
     def places(self, rows: int, width: int) -> int:
         """How many tokens' places there would be if it grew to so many rows of such a width."""
@@ -292,6 +290,8 @@ def shared_prefix_attention(
         return _causal_attention(query, key, value, scaling, sliding_window), None
     if prefix is None:
         prefix = rows.prefix.layer(layer)
+    if not prefix.slots:
+        prefix = Prefix.empty(1, key.shape[1], key.shape[3], dtype=key.dtype, device=key.device)
     if _can_stay_packed(prefix, rows, sliding_window, softcap):
         return _packed_attention(
             layer, prefix, query[0], key[0], value[0], rows, scaling, sliding_window
@@ -341,8 +341,9 @@ def _packed_attention(
         grouped,
         key,
         value,
-        *((prefix.keys[0], prefix.values[0]) if prefix.slots else (key[:, :0], value[:, :0])),
-        None if prefix.bias is None or not prefix.slots else prefix.bias[0],
+        prefix.keys[0],
+        prefix.values[0],
+        None if prefix.bias is None else prefix.bias[0],
         rows.block_mask(window, query.dtype),
         scaling,
     )
@@ -461,8 +462,6 @@ def _attend(
     # [kv_head, row, …]: all rows' queries of a KV head stand together
     own_scores, by_head, own_value = (part.transpose(0, 1) for part in (own_scores, by_row, value))
     own_scores = own_scores.contiguous()  # or they would be joined with the prefix's one by one
-    if not prefix.slots:
-        prefix = Prefix.empty(1, kv_heads, head_dim, dtype=key.dtype, device=key.device)
     if _can_fuse(prefix, rows, window, softcap):
         out = _fused(by_head, prefix, own_scores, own_value)
     else:

@@ -16,6 +16,7 @@ from rich.console import Console
 
 from precis.errors import PrecisError, SettingsError
 from precis.memory import keep_freed_memory
+from precis.waiting import GIVING_WAY
 
 if TYPE_CHECKING:
     from precis.answer import Answer
@@ -336,9 +337,9 @@ def serve_command(
     Each .precis file is a model by its name. Files may be added, replaced and removed at any time. Ctrl-C
     finishes the answers that are under way, and stops.
     """
-    # A compile runs beside the answers. Threads that spin for long while they wait for one another take the
-    # cores from each other: on two, an answer is then ten times slower, against a fifth where all is quiet.
-    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+    # a compile may run beside the answers
+    for name, value in GIVING_WAY.items():
+        os.environ.setdefault(name, value)
     try:
         from precis.serve.access import read_keys
         from precis.serve.app import ServerSettings

@@ -49,30 +49,33 @@ class Stopwatch(Progress):
 
     def __init__(self, listener: Progress | None = None) -> None:
         self.listener = listener or Progress()
-        self.stages: list[StageTime] = []
-        self._since: float | None = None
+        self._stages: dict[str, StageTime] = {}
+        self._now: StageTime | None = None
+        self._since = 0.0
+
+    @property
+    def stages(self) -> list[StageTime]:
+        """All stages so far, in the order in which they first began."""
+        return list(self._stages.values())
 
     def stage(self, name: str, total: int) -> None:
         """End the stage before, and start this one; one that comes back is counted on."""
         self.end()
-        known = {stage.name: stage for stage in self.stages}
-        # the current stage stands last
-        self.stages = [stage for stage in self.stages if stage.name != name]
-        self.stages.append(known.get(name, StageTime(name)))
+        self._now = self._stages.setdefault(name, StageTime(name))
         self._since = time.perf_counter()
         self.listener.stage(name, total)
 
     def advance(self, units: int) -> None:
         """Count units of the current stage."""
-        if self._since is not None:
-            self.stages[-1].units += units
+        if self._now is not None:
+            self._now.units += units
         self.listener.advance(units)
 
     def end(self) -> None:
         """End the last stage."""
-        if self._since is not None:
-            self.stages[-1].seconds += time.perf_counter() - self._since
-        self._since = None
+        if self._now is not None:
+            self._now.seconds += time.perf_counter() - self._since
+        self._now = None
 
     def recovery(self, value: float | None) -> None:
         """Pass it on."""

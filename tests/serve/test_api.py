@@ -4,7 +4,6 @@ import concurrent.futures
 import contextlib
 import http.client
 import json
-import os
 import random
 import re
 import shutil
@@ -702,15 +701,8 @@ def command(*arguments):
     return [sys.executable, "-c", "from precis.cli import main; main()", "serve", *map(str, arguments)]
 
 
-@pytest.fixture
-def environment(tmp_path, monkeypatch):
-    monkeypatch.setenv("PRECIS_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(path for path in sys.path if path))
-
-
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_the_command_serves_and_ends_gently_at_a_signal(tmp_path, environment, number):
+def test_the_command_serves_and_ends_gently_at_a_signal(tmp_path, surroundings, number):
     folder = tmp_path / "library"
     folder.mkdir()
     process = subprocess.Popen(
@@ -732,7 +724,7 @@ def test_the_command_serves_and_ends_gently_at_a_signal(tmp_path, environment, n
         process.wait()
 
 
-def test_mistakes_in_the_command_get_a_sentence(tmp_path, environment, library):
+def test_mistakes_in_the_command_get_a_sentence(tmp_path, surroundings, library):
     def fails(*arguments):
         done = subprocess.run(
             command(*arguments), capture_output=True, text=True, timeout=PATIENCE, check=False

@@ -32,12 +32,7 @@ FACTS = make_facts(20, seed=5)
 QUESTIONS = [question_text(fact, phrasing) for fact in FACTS for phrasing in range(6)]
 PATIENCE = 120
 
-
-@pytest.fixture(autouse=True)
-def surroundings(tmp_path, monkeypatch):
-    monkeypatch.setenv("PRECIS_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(path for path in sys.path if path))
+pytestmark = pytest.mark.usefixtures("surroundings")
 
 
 @pytest.fixture
@@ -45,13 +40,6 @@ def asleep(monkeypatch):
     """Compiles that never get anywhere."""
     sleeper = (sys.executable, "-c", "import sys; sys.stdin.read()")
     monkeypatch.setattr(jobs_module, "COMPILE_COMMAND", sleeper)
-
-
-@pytest.fixture
-def library(tmp_path):
-    folder = tmp_path / "library"
-    folder.mkdir()
-    return folder
 
 
 def make_app(library, **settings):

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -22,25 +21,14 @@ from precis.serve.compile_job import Order, Said, run
 from precis.serve.jobs import Job, Jobs, QueueFullError, UnknownDocumentError
 from tests.conftest import RECALL_MODEL
 from tests.recall import document_text, make_facts, question_text
+from tests.serve.conftest import surround
 
 FACTS = make_facts(20, seed=5)
 QUESTIONS = tuple(question_text(fact, phrasing) for fact in FACTS for phrasing in range(6))
 SLEEPER = (sys.executable, "-c", "import sys; sys.stdin.read()")
 PATIENCE = 120
 
-
-@pytest.fixture(autouse=True)
-def surroundings(tmp_path, monkeypatch):
-    monkeypatch.setenv("PRECIS_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(path for path in sys.path if path))
-
-
-@pytest.fixture
-def library(tmp_path):
-    folder = tmp_path / "library"
-    folder.mkdir()
-    return folder
+pytestmark = pytest.mark.usefixtures("surroundings")
 
 
 @contextlib.asynccontextmanager
@@ -100,9 +88,7 @@ def undisturbed(tmp_path_factory):
     """What a compile gives that nothing happens to."""
     library = tmp_path_factory.mktemp("undisturbed")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PRECIS_CACHE", str(library / "cache"))
-        patch.setenv("OMP_NUM_THREADS", "1")
-        patch.setenv("PYTHONPATH", os.pathsep.join(path for path in sys.path if path))
+        surround(patch, library)
 
         async def run():
             async with running(library) as jobs:
@@ -229,12 +215,9 @@ def test_one_that_dies_every_time_fails_and_the_next_goes_on(library, monkeypatc
             await jobs.add(make_job(jobs))
             first = (await end_of(jobs))[-1]
             monkeypatch.undo()
-            surround(monkeypatch)
+            surround(monkeypatch, library.parent)
             await jobs.add(make_job(jobs, "doc-2", text="", questions=()))
             return first, (await end_of(jobs, "doc-2"))[-1]
-
-    def surround(patch):
-        patch.setenv("PYTHONPATH", os.pathsep.join(path for path in sys.path if path))
 
     first, second = asyncio.run(run())
     assert first.status == "failed"

@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import os
 import re
 import shutil
 import sys
@@ -24,10 +23,13 @@ expect = playwright.expect
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 BROWSER = next(filter(None, map(shutil.which, BROWSERS)), None)
-pytestmark = pytest.mark.skipif(
-    BROWSER is None,
-    reason=f"there is no browser to drive: none of {', '.join(BROWSERS)} is installed",
-)
+pytestmark = [
+    pytest.mark.skipif(
+        BROWSER is None,
+        reason=f"there is no browser to drive: none of {', '.join(BROWSERS)} is installed",
+    ),
+    pytest.mark.usefixtures("surroundings"),
+]
 # A quiet start: nothing that this browser would ask of hosts elsewhere.
 QUIET = (
     "--no-sandbox",
@@ -119,20 +121,6 @@ def compiled(model, tmp_path_factory):
     path = tmp_path_factory.mktemp("compiled") / "facts-1.precis"
     recall_artifact(model, 1).save(path)
     return path
-
-
-@pytest.fixture(autouse=True)
-def surroundings(tmp_path, monkeypatch):
-    monkeypatch.setenv("PRECIS_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(path for path in sys.path if path))
-
-
-@pytest.fixture
-def library(tmp_path):
-    folder = tmp_path / "library"
-    folder.mkdir()
-    return folder
 
 
 @pytest.fixture

@@ -143,7 +143,7 @@ def _add_about(app: FastAPI, metrics: Metrics) -> None:
         """List the documents that can be asked."""
         service: Service = request.app.state.service
         await service.in_library(service.library.refresh)
-        usable = [entry for entry in service.library.entries.values() if entry.manifest is not None]
+        usable = [entry for entry in service.library.entries.values() if entry.usable]
         return JSONResponse({"object": "list", "data": [_model_object(entry) for entry in usable]})
 
     @app.get("/v1/models/{name}", tags=["models"], responses=error_responses(ModelObject, 401, 403, 404))
@@ -161,7 +161,7 @@ def _add_about(app: FastAPI, metrics: Metrics) -> None:
         """Tell how the server is; names and reasons only to whom may ask."""
         service: Service = request.app.state.service
         entries = service.library.entries.values()
-        broken = [entry for entry in entries if entry.manifest is None]
+        broken = [entry for entry in entries if not entry.usable]
         told = {
             "status": "closing" if service.closing else "ok",
             "version": version("precis"),

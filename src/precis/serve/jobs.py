@@ -30,6 +30,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from precis.errors import PrecisError, SettingsError, StorageError
+from precis.waiting import GIVING_WAY
 
 DATA_FOLDER = ".precis-serve"
 FINAL = ("ready", "failed", "cancelled")
@@ -42,10 +43,6 @@ LONGEST_LINE = 2**20
 READING_SECONDS = 120.0
 
 COMPILE_COMMAND = (sys.executable, "-m", "precis.serve.compile_job")
-# Threads that wait for one another by spinning for long get nowhere where the server wants the same cores: a
-# pass then takes ten times as long and more. Threads that do not spin at all take twice as long where all is
-# quiet; this is a tenth.
-WAITING = {"GOMP_SPINCOUNT": "1000"}
 CHECK_COMMAND = (sys.executable, "-m", "precis.serve.check_upload")
 
 _log = logging.getLogger(__name__)
@@ -419,7 +416,7 @@ class Jobs:
                 stdout=PIPE,
                 stderr=log,
                 limit=LONGEST_LINE,
-                env={**WAITING, **os.environ},
+                env={**GIVING_WAY, **os.environ},
                 start_new_session=True,
             )
         self._running = id, process

@@ -87,6 +87,11 @@ class Entry:
     reason: str = ""
 
     @property
+    def usable(self) -> bool:
+        """Whether it can be asked."""
+        return self.manifest is not None
+
+    @property
     def created(self) -> int:
         """When the file was written, in seconds since 1970."""
         return self.stamp.modified_ns // 10**9
@@ -206,7 +211,7 @@ class Library:
             entry = self._entries.get(name)
         if entry is None:
             raise UnknownDocumentError(self._unknown(name))
-        if entry.manifest is None:
+        if not entry.usable:
             raise BrokenDocumentError(f"The document {name} cannot be asked. {entry.reason}")
         opened = self._opened.get(name)
         if opened is None:
@@ -241,7 +246,7 @@ class Library:
         return replace(entry, manifest=artifact.manifest, text_kept="text" in artifact.tensors)
 
     def _unknown(self, name: str) -> str:
-        names = [entry.name for entry in self._entries.values() if entry.manifest is not None]
+        names = [entry.name for entry in self._entries.values() if entry.usable]
         if not names:
             return f"There is no document {name!r}: the library is empty. Compile one into it first."
         told = names

@@ -72,8 +72,8 @@ class _State(Collector):
         yield CounterMetricFamily("precis_forward_passes", "Passes of the network.", engine.steps)
         entries = self.library.entries.values()
         documents = GaugeMetricFamily("precis_documents", "Files in the library.", labels=["state"])
-        documents.add_metric(["usable"], sum(entry.manifest is not None for entry in entries))
-        documents.add_metric(["broken"], sum(entry.manifest is None for entry in entries))
+        documents.add_metric(["usable"], sum(entry.usable for entry in entries))
+        documents.add_metric(["broken"], sum(not entry.usable for entry in entries))
         yield documents
         yield GaugeMetricFamily(
             "precis_open_documents_bytes", "Memory of documents kept open.", self.library.open_bytes

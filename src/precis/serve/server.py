@@ -62,7 +62,7 @@ class Server(uvicorn.Server):
         self.address = f"http://{host}:{bound[1]}"
         service: Service = self._app.state.service
         entries = service.library.entries.values()
-        usable = sum(entry.manifest is not None for entry in entries)
+        usable = sum(entry.usable for entry in entries)
         broken = f", {len(entries) - usable} left out (see /health)" if usable < len(entries) else ""
         documents = "1 document" if usable == 1 else f"{usable} documents"
         self._announce(
