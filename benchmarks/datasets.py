@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import csv
+import json
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from precis.document import Document
 from precis.errors import DocumentError, QuestionsError
@@ -28,11 +30,14 @@ class Subject:
         The text.
     questions
         Distinct, each with its distinct human answers.
+    near_misses
+        Questions that sound like it, but that it does not answer.
     """
 
     name: str
     document: Document
     questions: list[UserQuestion]
+    near_misses: list[UserQuestion] = field(default_factory=list)
 
 
 def squad_subjects(path: Path, groups: Iterable[str]) -> list[Subject]:
@@ -63,6 +68,40 @@ def squad_subjects(path: Path, groups: Iterable[str]) -> list[Subject]:
         questions = merged(question for article in chosen for question in article.questions)
         subjects.append(Subject(group, Document.from_text(text, group), questions))
     return subjects
+
+
+def squad_subjects_without_paragraph(path: Path, groups: Iterable[str], paragraph: int = 3) -> list[Subject]:
+    """Read articles as `squad_subjects` does, but leave a paragraph of each out.
+
+    The questions about those paragraphs are the document's near misses: they are about its articles, and it
+    does not answer them.
+
+    Parameters
+    ----------
+    paragraph
+        Which one, counted from 1; an article without one is read as a whole.
+    """
+    whole = squad_subjects(path, groups)  # which refuses a damaged file
+    articles = json.loads(path.read_text(encoding="utf-8-sig"))["data"]
+    subjects = []
+    for subject in whole:
+        chosen = [articles[int(number) - 1]["paragraphs"] for number in subject.name.split("+")]
+        left_out = [each for paragraphs in chosen for each in paragraphs[paragraph - 1 : paragraph]]
+        kept = [each for paragraphs in chosen for each in paragraphs if each not in left_out]
+        questions = merged(_questions_about(kept))
+        known = {question.text for question in questions}
+        near = [question for question in merged(_questions_about(left_out)) if question.text not in known]
+        name = f"{subject.name}-without-{paragraph}"
+        text = "\n\n".join(each["context"] for each in kept)
+        subjects.append(Subject(name, Document.from_text(text, name), questions, near))
+    return subjects
+
+
+def _questions_about(paragraphs: Iterable[dict[str, Any]]) -> Iterable[UserQuestion]:
+    for each in paragraphs:
+        for asked in each["qas"]:
+            answers = (answer["text"].strip() for answer in asked["answers"])
+            yield UserQuestion(asked["question"].strip(), tuple(dict.fromkeys(filter(None, answers))))
 
 
 def fairytales(folder: Path, names: Iterable[str]) -> list[Subject]:

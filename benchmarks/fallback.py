@@ -4,9 +4,9 @@ r"""What re-reading the document buys where σ is in doubt: agreement against th
         --fairytales FOLDER --shortest-words 1500 --count 4
 
 Every document is compiled with the default settings (FOLDER keeps unfinished work, as in `fidelity.py`,
-and shares it with that script), and its human questions are answered from σ and from the whole document.
-Confidence is calibrated on held-out self-study questions, document by document; the answers of all
-documents are then pooled. The last line is JSON.
+and shares it with that script), and its human questions are answered from σ with what is recalled, and from
+the whole document. Confidence is calibrated on held-out self-study questions, document by document; the
+answers of all documents are then pooled. The last line is JSON.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if __name__ == "__main__":  # this folder itself must not be searched: other pac
 from benchmarks.datasets import Subject
 from benchmarks.fidelity import ROOT, document_options, subjects_of, surroundings
 from precis.compilation import Settings, compile
-from precis.evaluation import Asked, Examination, reliability_of
+from precis.evaluation import Asked, Examination, passages_of, reliability_of
 from precis.language_model import LanguageModel
 from precis.model_source import load_model
 from precis.rivals.rival import same_for_all
@@ -32,13 +32,15 @@ from precis.work_folder import write_atomically
 
 
 def asked_of(subject: Subject, model: LanguageModel, folder: Path) -> list[Asked]:
-    """Compile a document, and answer its questions from σ and from the whole document."""
+    """Compile a document, and answer its questions as `ask` does, and from the whole document."""
     work = folder / "work" / "shared" / subject.name
     artifact = compile(subject.document, model=model, settings=Settings(), work=work)
     calibrations = {} if artifact.calibration is None else {"precis": artifact.calibration}
     prepared = {"precis": same_for_all(artifact.prefix(model))}
     examination = Examination(model, subject.document, subject.questions)
-    return examination.compare(prepared, calibrations=calibrations)
+    recalled_from = passages_of(artifact, examination.teacher)
+    recalling = {} if recalled_from is None else {"precis": recalled_from}
+    return examination.compare(prepared, recalling=recalling, calibrations=calibrations)
 
 
 def summary(asked: dict[str, list[Asked]]) -> dict[str, object]:
@@ -54,7 +56,8 @@ def summary(asked: dict[str, list[Asked]]) -> dict[str, object]:
         raise ValueError("No answer came with a confidence.")
     return {
         "documents": {name: len(part) for name, part in asked.items()},
-        "agreement": found.base_rate,
+        "right": found.base_rate,
+        "agreement": found.trade_off[0].agreement,
         "calibration_error": found.calibration_error,
         "trade_off": [asdict(point) for point in found.trade_off],
         "bins": [asdict(part) for part in found.bins],

@@ -12,11 +12,14 @@ All methods see the same prompt text, questions and gold answers. The questions 
 are shared in FOLDER too, across ratios and by every method that learns from them; but a compile that is
 bounded by `--minutes` finds none of its work done.
 
-Sweeps, of `precis` alone, go to the same FOLDER:
+What is measured of precis here is σ alone, `soft-prompt`: how near the optimisation comes to the document's
+own answers. Right answers, alone and with recall, are counted by `right_answers.py`.
 
-    … --methods precis --ratios 20 --minutes 0 1 2 5 10
-    … --methods precis --ratios 20 --with-and-without-bias
-    … --methods precis --ratios 20 --minutes 2 --warm-starts random first attention --objectives nll kl
+Sweeps, of `soft-prompt` alone, go to the same FOLDER:
+
+    … --methods soft-prompt --ratios 20 --minutes 0 1 2 5 10
+    … --methods soft-prompt --ratios 20 --with-and-without-bias
+    … --methods soft-prompt --ratios 20 --minutes 2 --warm-starts random first attention --objectives nll kl
 
 The last one shares questions and answers, made beforehand, so that all minutes go into what is compared.
 At the end all cells in FOLDER are gathered into results, tables and plots. The last line is JSON.
@@ -45,6 +48,7 @@ if __name__ == "__main__":  # this folder itself must not be searched: other pac
 
 from benchmarks.datasets import Subject, fairytales, shortest_fairytales, squad_subjects
 from benchmarks.gather import gather
+from benchmarks.tables import OURS
 from precis.compilation import DEFAULT_RATIO, Settings, compile
 from precis.errors import PrecisError, StorageError
 from precis.evaluation import Examination
@@ -63,17 +67,17 @@ TRAINED = ("prompt-tuning", "first-tokens")
 ENDLESS = 1e9
 
 
-class Precis(Rival):
-    """precis itself, behind the interface of its rivals."""
+class CompiledPrompt(Rival):
+    """σ itself, alone, behind the interface of its rivals."""
 
-    name = "precis"
+    name = OURS
 
     def prefix(self, task: Task) -> Prefix:
         """Compile the document."""
         return task.compiled(task.settings)
 
 
-METHODS: dict[str, Rival] = {Precis.name: Precis(), **RIVALS}
+METHODS: dict[str, Rival] = {OURS: CompiledPrompt(), **RIVALS}
 
 
 @dataclass(frozen=True)
@@ -111,7 +115,7 @@ class Cell:
     @property
     def shares_work(self) -> bool:
         """Whether the compile may find questions, answers or training of an earlier one."""
-        races = self.method == Precis.name and self.settings.minutes is not None
+        races = self.method == OURS and self.settings.minutes is not None
         return not races or self.compares_at_equal_minutes
 
     @property
@@ -135,7 +139,7 @@ def grid(
 ) -> list[Cell]:
     """List the cells in the order in which they are measured: what is wanted first comes first.
 
-    The default ratio before the others; at a ratio `precis`, then rivals that take seconds, then
+    The default ratio before the others; at a ratio σ, then rivals that take seconds, then
     trained ones.
 
     Parameters
@@ -150,7 +154,7 @@ def grid(
     variants = [dict(zip(sweeps, values, strict=True)) for values in itertools.product(*sweeps.values())]
 
     def turn(method: str) -> int:
-        return 0 if method == Precis.name else 2 if method in TRAINED else 1
+        return 0 if method == OURS else 2 if method in TRAINED else 1
 
     return [
         Cell(subject, method, replace(settings, ratio=ratio, **variant), varied)
@@ -360,8 +364,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "bias": [True, False] if options.with_and_without_bias else None,
     }
     sweeps = {name: values for name, values in sweeps.items() if values}
-    if any(len(values) > 1 for values in sweeps.values()) and options.methods != [Precis.name]:
-        parser.error("a sweep over settings is of precis alone; give --methods precis with it")
+    if any(len(values) > 1 for values in sweeps.values()) and options.methods != [OURS]:
+        parser.error("a sweep over settings is of σ alone; give --methods soft-prompt with it")
     if not options.only_gather:
         try:
             _measure(options, sweeps)

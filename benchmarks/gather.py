@@ -68,13 +68,29 @@ def gather(folder: Path, results: Path, docs: Path) -> dict[str, Any]:
     -------
     The headline numbers.
     """
-    cells = [json.loads(path.read_text()) for path in sorted((folder / "cells").rglob("*.json"))]
+    cells = [renamed(json.loads(path.read_text())) for path in sorted((folder / "cells").rglob("*.json"))]
     gathered = summary(cells)
     write_atomically(results, (json.dumps(gathered, ensure_ascii=False, indent=1) + "\n").encode())
     images = _plots(gathered, docs.parent / "images", results.stem)
     shown = [f"![{image.stem}]({image.relative_to(docs.parent).as_posix()})" for image in images]
-    _put(docs, results.stem, "\n\n".join([*tables(gathered), *shown]))
+    put(docs, results.stem, "\n\n".join([*tables(gathered), *shown]))
     return headline(gathered)
+
+
+def renamed(cell: dict[str, Any]) -> dict[str, Any]:
+    """Read a cell that was measured when σ alone was called `precis`."""
+    if cell["method"] != "precis":
+        return cell
+    asked = [
+        {
+            **question,
+            "methods": {
+                OURS if name == "precis" else name: said for name, said in question["methods"].items()
+            },
+        }
+        for question in cell.get("asked", [])
+    ]
+    return {**cell, "method": OURS, **({"asked": asked} if "asked" in cell else {})}
 
 
 def summary(cells: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -97,7 +113,7 @@ def summary(cells: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def headline(gathered: dict[str, Any]) -> dict[str, Any]:
-    """Give what one wants to know first: at every ratio, precis and the best rival."""
+    """Give what one wants to know first: at every ratio, σ alone and the best rival."""
     found: dict[str, Any] = {}
     for row in main_rows(gathered["means"]):
         if row["recovery"] is None:
@@ -247,7 +263,7 @@ def _plots(gathered: dict[str, Any], folder: Path, name: str) -> list[Path]:
     return plots.draw(gathered, folder, name)
 
 
-def _put(docs: Path, name: str, text: str) -> None:
+def put(docs: Path, name: str, text: str) -> None:
     """Replace what stands between the markers of a name.
 
     Raises

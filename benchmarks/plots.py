@@ -2,7 +2,7 @@
 
     python benchmarks/plots.py RESULTS.json FOLDER
 
-Recovery against the ratio, by method, and recovery against minutes where that was swept. precis is
+Recovery against the ratio, by method, and recovery against minutes where that was swept. σ is
 drawn in colour, rivals in grey; every curve is named at its end.
 """
 
@@ -20,7 +20,7 @@ matplotlib.use("Agg")
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-OURS = "precis"
+OURS = "soft-prompt"
 OUR_COLOUR, BEST_COLOUR, MUTED = "#c2410c", "#334155", "#94a3b8"
 # Fraction of the plot's height between two names at its side.
 APART = 0.045
@@ -46,7 +46,9 @@ def draw(results: dict[str, Any], folder: Path, name: str) -> list[Path]:
     -------
     The files written.
     """
-    known = [row for row in results["means"] if row["recovery"] is not None]
+    # results of earlier versions call σ alone `precis`
+    means = [{**row, "method": OURS} if row["method"] == "precis" else row for row in results["means"]]
+    known = [row for row in means if row["recovery"] is not None]
     main = [row for row in known if not row["variant"]]
     timed = [row for row in known if list(row["variant"]) == ["minutes"]]
     folder.mkdir(parents=True, exist_ok=True)

@@ -6,7 +6,8 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-OURS = "precis"
+# σ alone, which is what these tables are about; results of earlier versions call it `precis`.
+OURS = "soft-prompt"
 
 
 def tables(gathered: dict[str, Any]) -> list[str]:
@@ -18,7 +19,7 @@ def tables(gathered: dict[str, Any]) -> list[str]:
         shown.append(_recovery_table(gathered, main, ratios))
         shown += [_ratio_table(gathered, main, ratio) for ratio in ratios]
         shown.append(_document_table(gathered, ratios))
-    return [*shown, *_sweep_tables(gathered), _provenance(gathered)]
+    return [*shown, *_sweep_tables(gathered), provenance(gathered)]
 
 
 def main_rows(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -41,7 +42,7 @@ def _recovery_table(gathered: dict[str, Any], main: list[dict[str, Any]], ratios
         texts = [_recovery_text(at.get(ratio), best[ratio], len(gathered["documents"])) for ratio in ratios]
         rows.append([method, *texts])
     said = "Mean recovery over documents, with 95 % intervals; the best at each ratio is bold."
-    return f"{said}\n\n{_table(rows)}"
+    return f"{said}\n\n{table(rows)}"
 
 
 def _recovery_text(row: dict[str, Any] | None, best: float, documents: int) -> str:
@@ -70,7 +71,7 @@ def _ratio_table(gathered: dict[str, Any], main: list[dict[str, Any]], ratio: fl
         counts = [str(len(row["failed"])), str(row["did_not_fit"])]
         figures = [_with_interval(row), _number(row["kl"]), _number(row["top1"]), *answers]
         rows.append([method, *figures, _number(row["seconds"], 1), megabytes, *counts])
-    return f"At {ratio:g}×, means over documents:\n\n" + _table(rows)
+    return f"At {ratio:g}×, means over documents:\n\n" + table(rows)
 
 
 def _none_row(gathered: dict[str, Any], more: int) -> list[str]:
@@ -81,8 +82,8 @@ def _none_row(gathered: dict[str, Any], more: int) -> list[str]:
 
 
 def _document_table(gathered: dict[str, Any], ratios: list[float]) -> str:
-    """One row a document: precis beside the best rival there."""
-    rows = [["document", "tokens", "questions", *(f"{ratio:g}×: precis, best rival" for ratio in ratios)]]
+    """One row a document: σ beside the best rival there."""
+    rows = [["document", "tokens", "questions", *(f"{ratio:g}×: {OURS}, best rival" for ratio in ratios)]]
     for name, document in gathered["documents"].items():
         texts = [
             _beside_best(
@@ -91,7 +92,7 @@ def _document_table(gathered: dict[str, Any], ratios: list[float]) -> str:
             for ratio in ratios
         ]
         rows.append([name, f"{document['tokens']:,}", str(document["questions"]), *texts])
-    return "Recovery on every document:\n\n" + _table(rows)
+    return "Recovery on every document:\n\n" + table(rows)
 
 
 def _beside_best(rows: list[dict[str, Any]]) -> str:
@@ -126,11 +127,11 @@ def _sweep_tables(gathered: dict[str, Any]) -> list[str]:
             ]
             counts = [str(row["documents"]), str(len(row["failed"]))]
             rows.append([f"{row['ratio']:g}×", *values, *figures, *counts])
-        shown.append(f"`precis` by {' and '.join(words)}, means over documents:\n\n" + _table(rows))
+        shown.append(f"`{OURS}` by {' and '.join(words)}, means over documents:\n\n" + table(rows))
     return shown
 
 
-def _provenance(gathered: dict[str, Any]) -> str:
+def provenance(gathered: dict[str, Any]) -> str:
     """Say in a sentence what the figures were measured with."""
     texts = []
     for one in gathered["surroundings"]:
@@ -167,6 +168,7 @@ def _number(value: float | None, digits: int = 3) -> str:
     return "–" if value is None else f"{value:.{digits}f}"
 
 
-def _table(rows: Sequence[Sequence[str]]) -> str:
+def table(rows: Sequence[Sequence[str]]) -> str:
+    """Write rows as a Markdown table, the first one as its head."""
     lines = [f"| {' | '.join(row)} |" for row in rows]
     return "\n".join([lines[0], "|" + "---|" * len(rows[0]), *lines[1:]])

@@ -6,10 +6,11 @@ import json
 import pytest
 import torch
 
-from benchmarks import datasets, fallback, fidelity
+from benchmarks import datasets, fallback, fidelity, right_answers, right_tables
 from benchmarks.datasets import Subject
 from benchmarks.fidelity import METHODS, Cell, Grid, grid
-from benchmarks.gather import gather, headline, summary
+from benchmarks.gather import gather, headline, renamed, summary
+from benchmarks.right_answers import Run, asked_alone, variants
 from benchmarks.tables import tables
 from precis.compilation import Settings
 from precis.document import Document
@@ -66,6 +67,19 @@ def test_squad_articles_are_joined_and_counted_from_one(squad):
         UserQuestion("Which?", ("first", "the first")),
     ]
     assert single.document.text == "No part of it."
+
+
+def test_a_paragraph_that_is_left_out_gives_near_misses(squad):
+    pair, single = datasets.squad_subjects_without_paragraph(squad, ["1+3", "2"], paragraph=2)
+    assert (pair.name, single.name) == ("1+3-without-2", "2-without-2")
+    assert pair.document.text == "The harbour is green.\n\nFirst."
+    assert [question.text for question in pair.questions] == ["What is green?", "Which?"]
+    assert pair.questions[0].answers == ("harbour",)
+    assert pair.near_misses == []  # the one question on it is asked about the rest, too
+    assert single.document.text == "No part of it."
+    (first,) = datasets.squad_subjects_without_paragraph(squad, ["3"], paragraph=1)
+    assert first.document.text == "Second."
+    assert first.near_misses == [UserQuestion("Which?", ("first", "the first"))]
 
 
 @pytest.mark.parametrize("group", ["0", "4", "1+4", "1+", "-1", "Milo"])
@@ -143,10 +157,11 @@ def study(tmp_path, monkeypatch):
     monkeypatch.setenv("PRECIS_CACHE", str(tmp_path / "cache"))
     calls = []
 
-    def self_study(model, document, *_, **__):
+    def self_study(model, passages, *_, **__):
+        document = passages.document
         calls.append(document.name)
         seed = next(seed for seed in (1, 2) if make_subject(seed).document.sha256 == document.sha256)
-        return Study([Question(question_text(fact, 0), 0) for fact in make_facts(14, seed=seed)], 0)
+        return Study([Question(question_text(fact, 0)) for fact in make_facts(14, seed=seed)])
 
     monkeypatch.setattr("precis.questions.self_study", self_study)
     return calls
@@ -175,18 +190,20 @@ def put_in_place_of_compile(monkeypatch, other):
 
 def test_what_is_wanted_first_is_measured_first():
     subjects = [make_subject(1), make_subject(2)]
-    cells = grid(subjects, [50, 10, 20], ["first-tokens", "keydiff", "precis"], TINY, {})
+    cells = grid(subjects, [50, 10, 20], ["first-tokens", "keydiff", "soft-prompt"], TINY, {})
     assert [cell.settings.ratio for cell in cells] == [20] * 6 + [10] * 6 + [50] * 6
     order = [(cell.method, cell.subject.name) for cell in cells[:6]]
     assert order == [
-        (method, name) for method in ("precis", "keydiff", "first-tokens") for name in ("facts-1", "facts-2")
+        (method, name)
+        for method in ("soft-prompt", "keydiff", "first-tokens")
+        for name in ("facts-1", "facts-2")
     ]
     assert len({cell.name for cell in cells}) == len(cells)
 
 
 def test_settings_with_several_values_are_varied_and_tell_cells_apart():
     sweeps = {"minutes": [2.0], "warm_start": ["first", "random"], "objective": ["nll", "kl"]}
-    cells = grid([make_subject(1)], [20], ["precis"], TINY, sweeps)
+    cells = grid([make_subject(1)], [20], ["soft-prompt"], TINY, sweeps)
     assert [cell.variant for cell in cells] == [
         {"warm_start": start, "objective": objective}
         for start in ("first", "random")
@@ -195,11 +212,11 @@ def test_settings_with_several_values_are_varied_and_tell_cells_apart():
     assert {cell.settings.minutes for cell in cells} == {2.0}
     assert cells[1].settings.warm_start == "first"
     assert cells[1].settings.objective == "kl"
-    assert cells[1].name == "20x/facts-1/precis@warm_start=first,objective=kl"
+    assert cells[1].name == "20x/facts-1/soft-prompt@warm_start=first,objective=kl"
 
 
 def test_a_stopped_grid_goes_on_and_finished_cells_are_not_measured_again(model, tmp_path, monkeypatch):
-    cells = grid([make_subject(1), make_subject(2)], [5], ["precis", "truncate"], TINY, {})
+    cells = grid([make_subject(1), make_subject(2)], [5], ["soft-prompt", "truncate"], TINY, {})
     breaking = Counting(error=RuntimeError("pulled the plug"))
     monkeypatch.setitem(METHODS, "truncate", breaking)
     with pytest.raises(RuntimeError, match="plug"):
@@ -259,25 +276,25 @@ def test_only_compiles_against_the_clock_find_none_of_their_work_done(model, tmp
 
     put_in_place_of_compile(monkeypatch, noting)
     run = Grid(tmp_path, model).run
-    run(grid([subject], [5, 10], ["precis"], TINY, {}))
+    run(grid([subject], [5, 10], ["soft-prompt"], TINY, {}))
     shared = tmp_path / "work" / "shared" / subject.name
     assert folders == [(shared, False), (shared, True)]
     folders.clear()
-    run(grid([subject], [5], ["precis"], TINY, {"minutes": [0.0, 0.01]}))
+    run(grid([subject], [5], ["soft-prompt"], TINY, {"minutes": [0.0, 0.01]}))
     assert [existed for _, existed in folders] == [False, False]
     assert not any(folder == shared or folder.exists() for folder, _ in folders)
     folders.clear()
     # the same minutes for every variant: questions and answers are there before the first
     sweeps = {"minutes": [0.01], "objective": ["nll", "kl"]}
-    run(grid([subject], [5], ["precis"], TINY, sweeps))
+    run(grid([subject], [5], ["soft-prompt"], TINY, sweeps))
     assert {folder for folder, _ in folders} == {shared}
 
 
 def test_precis_is_a_method_like_the_others(model, tmp_path):
     subject = make_subject(1)
-    Grid(tmp_path, model).run(grid([subject], [5], ["precis", "truncate", "retrieve"], TINY, {}))
+    Grid(tmp_path, model).run(grid([subject], [5], ["soft-prompt", "truncate", "retrieve"], TINY, {}))
     records = {path.stem: json.loads(path.read_text()) for path in (tmp_path / "cells").rglob("*.json")}
-    assert set(records) == {"precis", "truncate", "retrieve"}
+    assert set(records) == {"soft-prompt", "truncate", "retrieve"}
     for name, record in records.items():
         assert record["failure"] is None
         assert record["slots"] > 0
@@ -289,8 +306,8 @@ def test_precis_is_a_method_like_the_others(model, tmp_path):
         for record in records.values()
     ]
     assert yardsticks[0] == yardsticks[1] == yardsticks[2]
-    assert {"asking", "teaching", "scoring", "fitting", "training"} <= set(records["precis"]["stages"])
-    assert records["precis"]["seconds"] >= sum(records["precis"]["stages"].values()) * 0.99
+    assert {"asking", "teaching", "scoring", "fitting", "training"} <= set(records["soft-prompt"]["stages"])
+    assert records["soft-prompt"]["seconds"] >= sum(records["soft-prompt"]["stages"].values()) * 0.99
 
 
 # --- results ---
@@ -379,14 +396,16 @@ def test_a_document_that_does_not_help_has_no_recovery():
 
 def test_the_headline_names_the_best_rival_at_every_ratio():
     best = made_cell("retrieve", [made_question("retrieve", measured(8), measured(2), measured(4))])
-    sweep = by_hand("precis", variant={"minutes": 0.0})
+    sweep = by_hand("soft-prompt", variant={"minutes": 0.0})
     found = headline(
-        summary([by_hand("precis"), by_hand("truncate"), best, by_hand("precis", ratio=50.0), sweep])
+        summary(
+            [by_hand("soft-prompt"), by_hand("truncate"), best, by_hand("soft-prompt", ratio=50.0), sweep]
+        )
     )
     assert found == {
         "recovery": {
-            "20": {"precis": 0.3, "best_rival": "retrieve", "its_recovery": pytest.approx(2 / 3)},
-            "50": {"precis": 0.3, "best_rival": None, "its_recovery": None},
+            "20": {"soft-prompt": 0.3, "best_rival": "retrieve", "its_recovery": pytest.approx(2 / 3)},
+            "50": {"soft-prompt": 0.3, "best_rival": None, "its_recovery": None},
         },
         "cells": 5,
         "failed": 0,
@@ -395,12 +414,12 @@ def test_the_headline_names_the_best_rival_at_every_ratio():
 
 def test_the_page_gets_the_tables_and_keeps_its_text_also_with_cells_missing(tmp_path):
     cells = [
-        by_hand("precis"),
-        by_hand("precis", ratio=50.0),
+        by_hand("soft-prompt"),
+        by_hand("soft-prompt", ratio=50.0),
         by_hand("truncate", document="e"),
-        by_hand("precis", variant={"minutes": 0.0}),
-        by_hand("precis", variant={"minutes": 5.0}),
-        by_hand("precis", variant={"warm_start": "first", "objective": "kl"}),
+        by_hand("soft-prompt", variant={"minutes": 0.0}),
+        by_hand("soft-prompt", variant={"minutes": 5.0}),
+        by_hand("soft-prompt", variant={"warm_start": "first", "objective": "kl"}),
     ]
     for number, cell in enumerate(cells):
         path = tmp_path / "cells" / f"{number}.json"
@@ -417,8 +436,8 @@ def test_the_page_gets_the_tables_and_keeps_its_text_also_with_cells_missing(tmp
     assert page.count("Mean recovery over documents") == 1
     assert "| truncate |" in page
     assert "measured on 1 of 2" in page
-    assert "`precis` by minutes" in page
-    assert "`precis` by warm start and objective" in page
+    assert "`soft-prompt` by minutes" in page
+    assert "`soft-prompt` by warm start and objective" in page
     assert json.loads(results.read_text())["means"][0]["recovery"] == pytest.approx(0.3)
     with pytest.raises(ValueError, match="fidelity:begin"):
         gather(tmp_path, tmp_path / "fidelity.json", docs)
@@ -427,10 +446,10 @@ def test_the_page_gets_the_tables_and_keeps_its_text_also_with_cells_missing(tmp
 def test_plots_are_drawn_from_the_results_alone(tmp_path):
     plots = pytest.importorskip("benchmarks.plots", reason="matplotlib is an extra", exc_type=ImportError)
     cells = [
-        by_hand("precis"),
-        by_hand("precis", ratio=50.0),
+        by_hand("soft-prompt"),
+        by_hand("soft-prompt", ratio=50.0),
         by_hand("truncate"),
-        by_hand("precis", variant={"minutes": 1.0}),
+        by_hand("soft-prompt", variant={"minutes": 1.0}),
     ]
     written = plots.draw(json.loads(json.dumps(summary(cells))), tmp_path, "figures")
     assert [path.name for path in written] == ["figures-by-ratio.svg", "figures-by-minutes.svg"]
@@ -454,7 +473,7 @@ def test_the_script_measures_gathers_and_ends_with_json(squad, tmp_path, capsys,
 def test_unknown_methods_and_sweeps_of_rivals_are_refused(capsys):
     for more, reason in (
         (["--methods", "magic"], "no method magic"),
-        (["--methods", "truncate", "--minutes", "1", "2"], "of precis alone"),
+        (["--methods", "truncate", "--minutes", "1", "2"], "of σ alone"),
     ):
         with pytest.raises(SystemExit):
             fidelity.main(["folder", *more])
@@ -468,3 +487,179 @@ def test_fallback_pools_the_answers_of_all_documents(model, tmp_path):
     first, *_, last = pooled["trade_off"]
     assert (first["share"], last["share"]) == (0.0, 1.0)
     assert first["agreement"] == pooled["agreement"] <= last["agreement"] == 1.0
+
+
+def test_cells_of_before_call_the_soft_prompt_by_its_new_name():
+    old = made_cell("precis", [made_question("precis", measured(8), measured(2), measured(5))])
+    (row,) = summary([renamed(old)])["cells"]
+    assert row["method"] == "soft-prompt"
+    assert row["recovery"] == 0.5
+    assert renamed(by_hand("truncate")) == by_hand("truncate")
+
+
+# --- right answers ---
+
+
+@pytest.fixture(scope="module")
+def right_run(model, tmp_path_factory):
+    """Two documents, measured without training, and asked what they do not answer."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            "precis.questions.self_study", lambda model, passages, *_, **__: written(passages.document)
+        )
+        subjects = [make_subject(1), make_subject(2)]
+        subjects[0].near_misses.append(UserQuestion("What is the lighthouse of Nowhere?"))
+        run = Run(tmp_path_factory.mktemp("right"), model, subjects, unanswerable=True)
+        run.measure(UNTRAINED)
+        yield run
+
+
+def written(document):
+    seed = next(seed for seed in (1, 2) if make_subject(seed).document.sha256 == document.sha256)
+    return Study([Question(question_text(fact, 0)) for fact in make_facts(14, seed=seed)])
+
+
+UNTRAINED = Settings(ratio=5, schedule=Schedule(epochs=0))
+
+
+def cells_of(run):
+    return [json.loads(path.read_text()) for path in sorted((run.folder / "cells").rglob("*.json"))]
+
+
+def test_a_cell_has_every_answer_and_what_the_compile_took(right_run):
+    one, two = cells_of(right_run)
+    assert [cell["control"] for cell in (one, two)] == ["facts-2", "facts-1"]
+    for cell in (one, two):
+        methods = cell["report"]["methods"]
+        assert {
+            "none",
+            "full",
+            "full-recall",
+            "soft-prompt",
+            "precis",
+            "other-recall",
+            "retrieve",
+            "retrieve-x4",
+        } == (methods.keys())
+        for record in cell["report"]["asked"]:
+            assert all(said["text"] is not None for said in record["methods"].values())
+        assert cell["compile"]["seconds"] >= sum(cell["compile"]["stages"].values()) * 0.99
+        assert not cell["compile"]["found_work"]
+        assert cell["variant"]["ratio"] == 5
+        assert len(cell["unanswerable"]["other"]) == 5
+    assert [len(cell["unanswerable"]["near"]) for cell in (one, two)] == [1, 0]
+
+
+def test_what_is_finished_is_not_measured_again(right_run, monkeypatch):
+    monkeypatch.setattr(right_answers, "compile", None)
+    before = {path: path.stat().st_mtime_ns for path in (right_run.folder / "cells").rglob("*.json")}
+    right_run.measure(UNTRAINED)
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    next(iter(before)).unlink()  # the artifact is there still
+    right_run.measure(UNTRAINED)
+    assert sum(path.stat().st_mtime_ns != time for path, time in before.items()) == 1
+
+
+def test_confidence_is_that_of_ask(right_run, model):
+    subject = right_run.subjects[0]
+    artifact = right_run._compiled(subject, UNTRAINED)[0]
+    found = asked_alone(artifact, subject, model, subject.questions[:2])
+    report = cells_of(right_run)[0]["report"]
+    for one, record in zip(found, report["asked"], strict=False):
+        assert one["text"] == record["methods"]["precis"]["text"]
+        assert one["confidence"] == pytest.approx(record["methods"]["precis"]["confidence"], abs=1e-3)
+
+
+def test_totals_and_tables_of_right_answers(right_run, tmp_path, capsys):
+    docs = tmp_path / "page.md"
+    docs.write_text("before <!-- right_answers:begin --><!-- right_answers:end --> after")
+    found = right_tables.gather(right_run.folder, tmp_path / "right_answers.json", docs)
+    results = json.loads((tmp_path / "right_answers.json").read_text())
+    ((name, one),) = results["variants"].items()
+    assert name in found
+    cells = cells_of(right_run)
+    for method, total in one["right"].items():
+        assert total == sum(cell["report"]["methods"][method]["right_count"] for cell in cells)
+    assert one["judged"] == 10
+    assert one["methods"]["full"]["kept"] in (None, 1)
+    assert set(one["ratios"]) >= {"precis/full", "soft-prompt/full"}
+    mine, control = one["right"]["precis"], one["right"]["other-recall"]
+    assert one["control"]["difference"] == pytest.approx((mine - control) / 10)
+    assert one["control"]["interval"][0] <= (mine - control) / 10 <= one["control"]["interval"][1]
+    assert one["unanswerable"]["other_questions"] == 10
+    assert len(one["unanswerable"]["curve"]) == 19
+    page = docs.read_text()
+    assert page.startswith("before <!-- right_answers:begin -->")
+    assert page.endswith("<!-- right_answers:end --> after")
+    assert "| `other-recall` |" in page
+    assert "area under ROC" in page.lower() or "Area under ROC" in page
+    assert "| `other-recall` |" in capsys.readouterr().out
+    without_place = tmp_path / "plain.md"
+    without_place.write_text("nothing")
+    right_tables.gather(right_run.folder, tmp_path / "right_answers.json", without_place)
+    assert without_place.read_text() == "nothing"
+
+
+def test_questions_that_a_method_could_not_be_asked_are_wrong(right_run):
+    cell = cells_of(right_run)[0]
+    del cell["report"]["asked"][0]["methods"]["precis"]
+    assert right_tables._right(cell, "precis")[0] == 0
+    assert len(right_tables._right(cell, "precis")) == 5
+
+
+def test_area_under_roc():
+    assert right_tables.area_under_roc([0.9, 0.8], [0.1, 0.2]) == 1
+    assert right_tables.area_under_roc([0.1], [0.9]) == 0
+    assert right_tables.area_under_roc([0.5, 0.9], [0.5, 0.1]) == pytest.approx(7 / 8)
+    assert right_tables.area_under_roc([], [0.5]) is None
+
+
+def test_settings_are_varied_in_all_combinations():
+    found = variants({"objective": ["nll", "kl"], "pointed": [True, False]})
+    assert [right_answers.variant_of(one) for one in found] == [
+        {"objective": "nll"},
+        {"objective": "nll", "pointed": False},
+        {"objective": "kl"},
+        {"objective": "kl", "pointed": False},
+    ]
+    assert variants({}) == [Settings()]
+
+
+def test_the_script_of_right_answers_ends_with_json(right_run, tmp_path, capsys, monkeypatch, model):
+    docs = tmp_path / "page.md"
+    docs.write_text("")
+    given = [
+        str(right_run.folder),
+        "--only-gather",
+        "--results",
+        str(tmp_path / "r.json"),
+        "--docs",
+        str(docs),
+    ]
+    right_answers.main(given)
+    printed = json.loads(capsys.readouterr().out.splitlines()[-1])
+    ((_, one),) = printed.items()
+    assert set(one) == {"right", "ratios", "control", "below_retrieve"}
+    monkeypatch.setattr(right_answers, "load_model", lambda _: model)
+    with pytest.raises(SystemExit, match="No document"):
+        right_answers.main([str(tmp_path / "new"), "--no-handbook"])
+    with pytest.raises(SystemExit, match="objective"):
+        right_answers.main([str(tmp_path / "new"), "--objectives", "magic"])
+
+
+def test_the_handbook_is_one_of_the_documents():
+    subject = right_answers.handbook()
+    assert subject.name == "tern-harbour"
+    assert len(subject.questions) >= 48
+    assert all(question.answers for question in subject.questions)
+
+
+def test_documents_without_a_paragraph_are_totalled_apart(right_run):
+    one, two = cells_of(right_run)
+    two["document"]["name"] += "-without-3"
+    found = right_tables.summary([one, two])["variants"]
+    assert list(found) == ["ratio 5", "ratio 5, without a paragraph"]
+    assert [each["judged"] for each in found.values()] == [5, 5]
+    shown = "\n".join(right_tables.tables(right_tables.summary([one, two])))
+    assert "By settings, all documents together" in shown
+    assert "Measured with" in shown

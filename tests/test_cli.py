@@ -15,6 +15,9 @@ import torch
 
 from precis import cli
 from precis.artifact import Artifact
+from precis.errors import SettingsError
+from precis.questions_file import UserQuestion
+from precis.recall import REFUSAL
 from tests.conftest import RECALL_MODEL
 from tests.recall import answer_text, document_text, make_facts, question_text
 
@@ -67,6 +70,19 @@ def compiled(folder):
     return path
 
 
+@pytest.fixture(scope="module")
+def bare(compiled, folder):
+    """The same without the document's text."""
+    path = folder / "bare.precis"
+    command = [sys.executable, "-c", "from precis.cli import main; main()", *map(str, COMPILE)]
+    command += ["--ratio", "5", "--no-text", "-o", str(path)]
+    environment = {**os.environ, "PRECIS_CACHE": str(folder / "cache"), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert not Artifact.open(path).keeps_text
+    return path
+
+
 def test_ask_answers_from_the_soft_prompt_and_beside_the_document(precis, compiled):
     code, out, _ = precis("ask", compiled, question_text(FACTS[3], 1), "--json", "--beside", "facts.md")
     assert code == 0
@@ -112,25 +128,106 @@ def test_confidence_is_shown(precis, compiled, folder):
     assert "calibrated on" in out
 
 
-def test_a_kept_text_gives_passages_to_check_an_answer_by(precis, compiled, folder):
-    code, out, _ = precis(*COMPILE, "--ratio", 5, "--keep-text", "-o", "kept.precis")
-    assert code == 0
-    assert "kept in the file" in out
-    fact = FACTS[3]
-    sentence = f"The {fact.relation} of {fact.name} is {fact.value}."
-    command = ("ask", "kept.precis", question_text(fact, 1), "--passages", 1)
+SENTENCE = f"The {FACTS[3].relation} of {FACTS[3].name} is {FACTS[3].value}."
+
+
+def test_an_answer_shows_the_passages_that_it_was_made_from(precis, compiled, folder):
+    command = ("ask", compiled, question_text(FACTS[3], 1))
     code, out, _ = precis(*command)
     assert code == 0
-    assert "facts.md, page 1" in out
-    assert sentence in " ".join(out.split())
+    shown = " ".join(out.split())
+    assert "Made from" in shown
+    assert SENTENCE in shown
     code, out, _ = precis(*command, "--json")
-    (passage,) = json.loads(out)["passages"]
-    assert sentence in passage["text"]
+    said = json.loads(out)
+    (passage,) = said["passages"]
+    assert SENTENCE in passage["text"]
     assert (passage["source"], passage["page"]) == ("facts.md", 1)
-    code, out, _ = precis(*command, "--fallback", "facts.md", "--agreement", 1, "--json")
+    start, end = passage["start"], passage["end"]
+    assert document_text(FACTS)[start:end] == passage["text"]
+    assert f"facts.md, page 1, characters {start} to {end}" in shown
+    assert said["withheld"] is None
+    # both fallbacks name what the soft prompt's answer was made from; the document's was made from all of it
+    code, out, _ = precis(*command, "--fallback", "facts.md", "--agreement", 0.01, "--json")
     assert json.loads(out)["passages"] == [passage]
-    code, out, _ = precis("inspect", compiled)
-    assert "not kept in the file" in out
+    code, out, _ = precis(*command, "--fallback", "facts.md", "--agreement", 1, "--json")
+    assert json.loads(out)["soft_prompt"]["passages"] == [passage]
+    assert json.loads(out)["passages"] == []
+
+
+def test_recall_is_switched_off_and_turned_up(precis, compiled):
+    command = ("ask", compiled, question_text(FACTS[3], 1), "--json")
+    positions = []
+    for count in (0, 1, 2):
+        code, out, err = precis(*command, "--recall", count)
+        assert code == 0
+        said = json.loads(out)
+        assert len(said["passages"]) == count
+        assert (said["confidence"] is None) is (count != 1)
+        assert "Note" not in err
+        positions.append(said["prompt_positions"])
+    assert positions[0] == Artifact.open(compiled).manifest.slots
+    assert positions[0] < positions[1] < positions[2]
+    code, out, _ = precis("ask", compiled, question_text(FACTS[3], 1), "--recall", 0)
+    assert "Made from" not in out
+
+
+def test_a_file_without_the_text_answers_from_the_soft_prompt_alone_and_says_so(precis, bare):
+    fact = FACTS[3]
+    code, out, err = precis("ask", bare, question_text(fact, 1))
+    assert code == 0
+    assert "Made from" not in out
+    assert "does not keep the document's text, so the answer is from the soft prompt alone" in err
+    assert re.search(r"confidence \d+ %", err)
+    code, out, err = precis("ask", bare, question_text(fact, 1), "--json")
+    assert json.loads(out)["passages"] == []
+    assert document_text(FACTS).encode() not in bare.read_bytes()
+
+
+def test_an_answer_under_the_threshold_is_withheld(precis, compiled):
+    command = ("ask", compiled, question_text(FACTS[3], 1))
+    _, out, _ = precis(*command, "--json")
+    said = json.loads(out)["text"]
+    code, out, err = precis(*command, "--refuse-below", 1)
+    assert code == 0
+    assert out.startswith(REFUSAL)
+    assert re.search(rf"withheld: {re.escape(said)} \(confidence \d+ %\)", err)
+    code, out, _ = precis(*command, "--refuse-below", 1, "--json")
+    told = json.loads(out)
+    assert (told["text"], told["withheld"]) == (REFUSAL, said)
+    assert 0 < told["confidence"] < 1
+    code, out, err = precis(*command, "--refuse-below", 0)
+    assert out.startswith(said)
+    assert "withheld" not in err
+
+
+def test_questions_with_answers_are_taught_with_these_answers(precis, folder, monkeypatch):
+    given = []
+    monkeypatch.setattr(
+        "precis.compilation.compile", lambda *_, questions, **__: given.extend(questions) or stop()
+    )
+
+    def stop():
+        raise SettingsError("enough")
+
+    code, _, _ = precis("compile", "facts.md", "--questions", "test.jsonl", "--model", RECALL_MODEL)
+    assert code == 2
+    assert given == [UserQuestion(question_text(fact, 3), (answer_text(fact),)) for fact in FACTS]
+
+
+def test_evaluate_takes_another_document_for_the_control(precis, compiled, folder, monkeypatch):
+    given = []
+
+    def evaluated(*_, other, **__):
+        given.append(other)
+        raise SettingsError("enough")
+
+    monkeypatch.setattr("precis.evaluation.evaluate", evaluated)
+    command = ("evaluate", compiled, "--document", "facts.md", "--questions", "test.jsonl")
+    precis(*command)
+    precis(*command, "--other", compiled)
+    assert given[0] is None
+    assert given[1].manifest == Artifact.open(compiled).manifest
 
 
 def test_evaluate_writes_the_report(precis, compiled, folder):
@@ -157,7 +254,8 @@ def test_evaluate_writes_the_report(precis, compiled, folder):
     report = json.loads((folder / "r.json").read_text())
     assert report["methods"]["full"]["em"] > 0.9
     assert report["methods"]["precis"]["em"] > report["methods"]["none"]["em"] + 0.3
-    assert f"Recovery {report['recovery']:.3f}" in out
+    right = round(report["methods"]["precis"]["right"] * len(FACTS))
+    assert f"precis answers {right} of {len(FACTS)} questions right" in out
 
 
 def test_evaluate_sets_rivals_beside_the_soft_prompt(precis, compiled, folder):
@@ -167,11 +265,15 @@ def test_evaluate_sets_rivals_beside_the_soft_prompt(precis, compiled, folder):
     )
     assert code == 0
     report = json.loads((folder / "rivals.json").read_text())
-    assert list(report["methods"]) == ["none", "full", "precis", "truncate", "snapkv"]
-    low, high = report["methods"]["precis"]["interval"]
-    assert low < report["methods"]["precis"]["recovery"] < high
-    assert report["methods"]["precis"]["recovery"] > report["methods"]["truncate"]["recovery"]
-    assert "recovery" in out
+    names = list(report["methods"])
+    assert names[-2:] == ["truncate", "snapkv"]
+    assert {"none", "full", "soft-prompt", "precis", "retrieve"} < set(names)
+    alone = report["methods"]["soft-prompt"]
+    low, high = alone["interval"]
+    assert low < alone["recovery"] < high
+    assert alone["recovery"] > report["methods"]["truncate"]["recovery"]
+    assert report["methods"]["precis"]["right"] > report["methods"]["truncate"]["right"]
+    assert "right" in out
     assert "snapkv" in out
 
 
@@ -249,13 +351,33 @@ MISTAKES = {
     ),
     "no such fallback": (("ask", "facts.precis", "What?", "--fallback", "missing.md"), "missing.md"),
     "empty question": (("ask", "facts.precis", "  "), "empty"),
-    "passages without text": (("ask", "facts.precis", "What?", "--passages", 2), "--keep-text"),
-    "negative passages": (("ask", "facts.precis", "What?", "--passages", -1), "--passages"),
+    "recall without text": (("ask", "bare.precis", "What?", "--recall", 2), "--no-text"),
+    "negative recall": (("ask", "facts.precis", "What?", "--recall", -1), "must be 0 or more"),
+    "impossible threshold": (("ask", "facts.precis", "What?", "--refuse-below", 30), "between 0 and 1"),
+    "threshold without calibration": (
+        ("ask", "plain.precis", "What?", "--refuse-below", 0.5),
+        "does not hold",
+    ),
+    "threshold and fallback": (
+        ("ask", "facts.precis", "What?", "--refuse-below", 0.5, "--fallback", "facts.md"),
+        "not both",
+    ),
+    "fallback with more passages": (
+        ("ask", "facts.precis", "What?", "--recall", 3, "--fallback", "facts.md"),
+        "Leave --recall out",
+    ),
+    "no such control": (
+        (
+            *("evaluate", "facts.precis", "--document", "facts.md", "--questions", "test.jsonl"),
+            *("--other", "missing.precis"),
+        ),
+        "missing.precis",
+    ),
 }
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
-def test_a_mistake_gets_one_sentence_and_exit_code_2(precis, compiled, folder, mistake):
+def test_a_mistake_gets_one_sentence_and_exit_code_2(precis, compiled, bare, folder, mistake):
     write(folder / "binary.md", b"\x00\x01\x02" * 50)
     write(folder / "empty.md", "\n \n")
     (folder / "hollow").mkdir(exist_ok=True)

@@ -6,17 +6,19 @@ import pytest
 import torch
 
 from precis.artifact import Artifact
-from precis.compilation import Settings, compile
+from precis.compilation import Settings, compile, lessons
 from precis.compiled import Compiled
 from precis.document import Document
 from precis.errors import ArtifactError, QuestionsError, SettingsError
 from precis.evaluation import evaluate
 from precis.gold import Teacher, teach
+from precis.language_model import Row
 from precis.model_source import load_model
 from precis.objective import Objective
 from precis.progress import Progress, Stopwatch
 from precis.questions import Question
 from precis.questions_file import UserQuestion
+from precis.recall import RECALL, REFUSAL
 from precis.soft_prompt import EmbeddingPrompt, KeyValuePrompt
 from precis.training import Schedule, targets
 from precis.work_folder import WorkFolder
@@ -74,8 +76,8 @@ def test_a_trained_soft_prompt_answers_held_out_phrasings_and_an_untrained_one_d
     reports = [evaluate(artifact, DOCUMENT, HELD_OUT, model=model) for artifact in (trained, untrained)]
     assert reports[0].methods["full"].em > 0.95
     assert reports[0].methods["none"].em < 0.2
-    assert reports[0].methods["precis"].em > 0.8
-    assert reports[1].methods["precis"].em < 0.3
+    assert reports[0].methods["soft-prompt"].em > 0.8
+    assert reports[1].methods["soft-prompt"].em < 0.3
     assert reports[0].recovery > 0.7 > 0.3 > reports[1].recovery
     assert weights(model) == before
 
@@ -260,7 +262,7 @@ def test_other_slots_and_objectives_reuse_the_gold_answers(model, tmp_path, monk
     def forbidden(*_, **__):
         raise AssertionError("nothing must be generated again")
 
-    monkeypatch.setattr("precis.gold._answer", forbidden)
+    monkeypatch.setattr("precis.gold._answers", forbidden)
     for change in ({"slots": 9}, {"objective": "kl"}, {"warm_start": "even"}):
         settings = Settings(**{**QUICK.__dict__, **change})
         compile(DOCUMENT, model=model, questions=TRAINED, settings=settings, work=tmp_path)
@@ -396,19 +398,76 @@ def test_a_compile_that_goes_on_publishes_its_best_at_once(model, tmp_path, monk
     assert file_bytes(result, tmp_path) == file_bytes(whole, tmp_path)
 
 
-def test_the_text_is_kept_only_where_asked_for(model):
+def test_the_text_is_kept_unless_it_shall_not_be(model):
     published = []
-    kept = compile(
-        DOCUMENT, model=model, questions=TRAINED, settings=QUICK, keep_text=True, publish=published.append
-    )
+    kept = compile(DOCUMENT, model=model, questions=TRAINED, settings=QUICK, publish=published.append)
     assert kept.document() == DOCUMENT
     assert published[0].document() == DOCUMENT
-    plain = compile(DOCUMENT, model=model, questions=TRAINED, settings=QUICK)
+    plain = compile(DOCUMENT, model=model, questions=TRAINED, settings=QUICK, keep_text=False)
     assert plain.document() is None
-    said = Compiled(kept, model).ask(HELD_OUT[0].text, passages=2)
-    assert len(said.passages) == 2
+    assert (kept.manifest.confidence["recall"], plain.manifest.confidence["recall"]) == (RECALL, 0)
     fact = FACTS[0]
-    assert f"The {fact.relation} of {fact.name} is {fact.value}." in said.passages[0].text
-    assert Compiled(plain, model).ask(HELD_OUT[0].text).passages == ()
-    with pytest.raises(ArtifactError, match="--keep-text"):
-        Compiled(plain, model).ask(HELD_OUT[0].text, passages=1)
+    said = Compiled(kept, model).ask(HELD_OUT[0].text)
+    (passage,) = said.passages
+    assert f"The {fact.relation} of {fact.name} is {fact.value}." in passage.text
+    assert DOCUMENT.text[passage.start : passage.end] == passage.text
+    alone = Compiled(kept, model).ask(HELD_OUT[0].text, recall=0)
+    assert alone.passages == ()
+    assert alone.prompt_positions < said.prompt_positions
+    assert (said.confidence is None, alone.confidence is None) == (False, True)
+    without = Compiled(plain, model).ask(HELD_OUT[0].text)
+    assert (without.passages, without.text) == ((), alone.text)
+    assert without.confidence is not None
+    with pytest.raises(ArtifactError, match="--no-text"):
+        Compiled(plain, model).ask(HELD_OUT[0].text, recall=1)
+
+
+def test_an_answer_in_doubt_is_refused_only_where_that_is_wanted(model):
+    compiled = Compiled(compile(DOCUMENT, model=model, questions=TRAINED, settings=QUICK), model)
+    heard = []
+    said = compiled.ask("What is the lighthouse of Nowhere?")
+    refused = compiled.ask("What is the lighthouse of Nowhere?", refuse_below=1, hear=heard.append)
+    assert (refused.text, refused.withheld, "".join(heard)) == (REFUSAL, said.text, REFUSAL)
+    assert said.withheld is None
+    with pytest.raises(SettingsError, match="between 0 and 1"):
+        compiled.ask("What?", refuse_below=2)
+    with pytest.raises(ArtifactError, match="confidence"):
+        compiled.ask("What?", recall=2, refuse_below=0.5)
+
+
+def test_questions_with_answers_are_taught_with_these(model, tmp_path):
+    teacher = Teacher(model, DOCUMENT)
+    fact = FACTS[0]
+    wrong = next(one.value for one in FACTS if one.relation == fact.relation and one.value != fact.value)
+    asked = [Question(question_text(fact, 0)), Question(question_text(fact, 0), answers=(wrong,))]
+    for _ in range(2):  # written, and found again
+        own, given = teach(teacher, asked, WorkFolder(tmp_path)).golds
+        assert model.chat.decode(own.tokens) == fact.value
+        assert model.chat.decode(given.tokens) == wrong
+        assert given.tokens[-1] in model.chat.stop_tokens
+        assert given.top_ids.shape == (len(given.tokens), own.top_ids.shape[1])
+    # what the teacher thinks of an answer that it did not give
+    assert given.log_probabilities[0] < own.log_probabilities[0] - 1
+
+
+def test_the_teacher_is_pointed_to_the_passage_of_a_question(model, tmp_path):
+    fact = FACTS[3]
+    text = question_text(fact, 0)
+    place = DOCUMENT.text.index(f"The {fact.relation} of {fact.name}")
+    pointed, plain = (Teacher(model, DOCUMENT, pointed=pointed) for pointed in (True, False))
+    passage = pointed.passages.around(place)
+    assert fact.value in passage
+    asked = [Question(text, place)]
+    for teacher, prompt in ((pointed, model.chat.asking(text, passage)), (plain, model.chat.asking(text))):
+        (gold,) = teach(teacher, asked, WorkFolder(tmp_path)).golds
+        row = Row(prompt, gold.tokens)
+        (scores,) = model.given(teacher.prefix(0)).score([row])
+        said = scores.gather(1, torch.tensor(gold.tokens).unsqueeze(1)).squeeze(1)
+        torch.testing.assert_close(said, gold.log_probabilities, atol=1e-4, rtol=1e-4)
+        # σ is taught the answer after the question alone, and after its passage
+        assert [each.asking for each in lessons([gold])] == [
+            model.chat.asking(text),
+            model.chat.asking(text, pointed.passages.find(text, 1)[0].text),
+        ]
+    (refused,) = [teach(pointed, asked, WorkFolder(tmp_path), accept=lambda question, answer: False)]
+    assert (refused.golds, refused.dropped) == ([], 1)

@@ -10,12 +10,14 @@ import torch
 from precis.artifact import Artifact
 from precis.compilation import Settings, compile
 from precis.compiled import Compiled
-from precis.confidence import FEATURES, Calibration, agrees, features_of, reliability, wilson_interval
+from precis.confidence import FEATURES, UNANSWERABLE_WEIGHT, Calibration, agrees, reliability, wilson_interval
 from precis.document import Document
 from precis.errors import ArtifactError, SettingsError
 from precis.evaluation import evaluate
 from precis.model_source import load_model
+from precis.passages import Passages
 from precis.questions_file import UserQuestion
+from precis.recall import features_of, recall
 from precis.training import Schedule
 from tests.conftest import RECALL_MODEL
 from tests.recall import answer_text, document_text, make_facts, question_text
@@ -91,6 +93,32 @@ def test_separable_points_converge():
     assert 0 < found.probability((-3.0, -1.0)) < 0.1
 
 
+def test_questions_that_the_document_does_not_answer_lower_confidence_and_their_number_does_not():
+    features, agreed, _ = drawn(64, slopes=(1.5, 0.7))
+    plain = Calibration.fit(features, agreed)
+    doubted = features.mean(axis=0)
+    few, many = (Calibration.fit(features, agreed, unanswerable=[doubted] * count) for count in (4, 400))
+    for found in (few, many):
+        assert found.probability(doubted) < plain.probability(doubted)
+        assert (found.base_rate, found.points) == (plain.base_rate, plain.points)
+        assert len(found.fallback) == len(plain.fallback)
+    assert few.probability(doubted) == pytest.approx(many.probability(doubted), abs=0.02)
+    # together they weigh as much as so many of the others
+    one = Calibration.fit(features, agreed, unanswerable=[doubted])
+    again = Calibration.fit(
+        [*features, *[doubted] * round(UNANSWERABLE_WEIGHT * 64)],
+        [*agreed, *[False] * round(UNANSWERABLE_WEIGHT * 64)],
+    )
+    assert one.probability(doubted) == pytest.approx(again.probability(doubted), abs=0.05)
+
+
+def test_a_calibration_says_how_many_passages_stood_beside_the_soft_prompt():
+    features, agreed, _ = drawn(25, (1.5, 0.7))
+    found = Calibration.fit(features, agreed, recall=1)
+    assert found.recall == 1
+    assert Calibration.from_json(json.loads(json.dumps(found.to_json()))) == found
+
+
 def test_it_survives_the_manifest_and_refuses_other_features():
     found = Calibration.fit(*drawn(25, (1.5, 0.7))[:2])
     values = json.loads(json.dumps(found.to_json()))
@@ -164,8 +192,19 @@ def test_wilson_interval():
     assert wilson_interval(1.0, 5)[0] < 0.6
 
 
-def test_features_and_agreement():
-    assert features_of([-1.0, -3.0], [0.5, 2.0]) == (-2.0, -2.0)
+def test_features_and_agreement(tiny_model):
+    alone = features_of([-1.0, -3.0], [0.5, 2.0], "Where do kestrels nest?", "In the tower.")
+    assert alone == (-2.0, -2.0, 0.0, 0.0)
+    assert len(alone) == len(FEATURES)
+    document = Document.from_text("Kestrels nest in the tower in April.\n\nThe lamp of the harbour is red.")
+    passages = Passages(document, tiny_model.chat)
+    question = "Where do kestrels nest?"
+    recalled = recall(passages, question)
+    given = ([-1.0, -3.0], [0.5, 2.0], question)
+    *_, coverage, support = features_of(*given, "In the tower.", recalled, passages)
+    assert 0 < coverage < 1  # "where" stands nowhere in the document
+    assert support == 1
+    assert features_of(*given, "In the lamp.", recalled, passages)[-1] == 0
     assert agrees("the harbour master, Ada Lund", "Ada Lund")
     assert not agrees("Boris Lund, of Milo", "Ada Lund")
 
@@ -186,7 +225,8 @@ def compiled(tmp_path_factory):
         schedule = Schedule(epochs=epochs, rows=12, learning_rate=5e-2, patience=99)
         settings = Settings(ratio=5, self_study=0, warm_start="random", schedule=schedule)
         return Compiled(
-            compile(DOCUMENT, model=model, questions=trained, settings=settings, work=work), model
+            compile(DOCUMENT, model=model, questions=trained, settings=settings, work=work, keep_text=False),
+            model,
         )
 
     return make(40), make(0)
@@ -230,6 +270,24 @@ def test_a_file_from_before_confidence_opens(tiny_model, tmp_path, monkeypatch):
     artifact.save(tmp_path / "old.precis")
     monkeypatch.undo()
     assert Artifact.open(tmp_path / "old.precis").manifest == replace(artifact.manifest, confidence=None)
+
+
+def test_with_recall_confidence_is_that_of_answers_with_recall(compiled, tmp_path):
+    """A random σ knows nothing, but the passage does, and confidence with it says so."""
+    model = compiled[1].model
+    trained = [question_text(fact, phrasing) for fact in FACTS for phrasing in (0, 2, 4)]
+    settings = Settings(ratio=5, self_study=0, warm_start="random", schedule=Schedule(epochs=0))
+    artifact = compile(DOCUMENT, model=model, questions=trained, settings=settings, work=tmp_path)
+    assert artifact.calibration.recall == 1
+    questions = [UserQuestion(question_text(fact, 1), (answer_text(fact),)) for fact in FACTS]
+    report = evaluate(artifact, DOCUMENT, questions, model=model)
+    assert report.methods["precis"].right > report.methods["soft-prompt"].right + 0.3
+    stated = [record.methods["precis"].confidence for record in report.asked]
+    assert sum(stated) / len(stated) > 0.5
+    assert all(record.methods["soft-prompt"].confidence is None for record in report.asked)
+    asked = Compiled(artifact, model).ask(questions[0].text)
+    assert stated[0] == pytest.approx(asked.confidence, abs=1e-3)
+    assert report.reliability.base_rate == pytest.approx(report.methods["precis"].right)
 
 
 def test_evaluation_holds_confidence_against_what_came_true(compiled):

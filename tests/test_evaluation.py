@@ -8,14 +8,31 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from precis.compiled import Compiled
+from precis.confidence import FEATURES, Calibration, wilson_interval
 from precis.display import show_answers, show_report
 from precis.document import Document
 from precis.errors import SettingsError, WindowError
-from precis.evaluation import Asked, Examination, MethodAnswer, bootstrap_recovery, evaluate
+from precis.evaluation import (
+    BY_HUMANS,
+    BY_THE_DOCUMENT,
+    Asked,
+    Examination,
+    MethodAnswer,
+    bootstrap_recovery,
+    compare_methods,
+    evaluate,
+    reliability_of,
+    scores_of,
+)
+from precis.gold import LONGEST_ANSWER
+from precis.measures import comparison, headline
+from precis.progress import Progress
 from precis.questions_file import UserQuestion
+from precis.recall import recall
 from precis.rivals import RIVALS, names_in, same_for_all
 from precis.rivals.truncate import Truncate
-from precis.text_measures import exact_match, normalised, token_f1
+from precis.text_measures import exact_match, is_right, normalised, token_f1
 from tests.conftest import make_model
 from tests.test_artifact import make_artifact
 
@@ -41,6 +58,22 @@ def test_token_f1(said, gold, f1):
     assert token_f1(said, gold) == pytest.approx(f1)
 
 
+@pytest.mark.parametrize(
+    ("said", "humans", "right"),
+    [
+        ("It closes at nine.", ["at nine"], True),
+        ("The keeper is Ada Lund, of Milo", ["Boris", "ada lund"], True),
+        ("at nineteen", ["nine"], False),  # whole words
+        ("channel 72", ["VHF channel 72"], False),
+        ("at 7:15 am", ["the 7:15"], True),
+        ("anything", ["", "the"], False),  # nothing is left of these
+        ("anything", [], False),
+    ],
+)
+def test_an_answer_is_right_where_a_humans_occurs_in_it_as_whole_words(said, humans, right):
+    assert is_right(said, humans) is right
+
+
 TEXT = "the harbour closes at nine, and the lamp is red. " * 4
 QUESTIONS = [
     UserQuestion("when does it close?", ("at nine",)),
@@ -59,21 +92,229 @@ def document():
     return Document.from_text(TEXT, "harbour")
 
 
+class Told(Progress):
+    """Keeps the notes."""
+
+    def __init__(self):
+        self.notes = []
+
+    def note(self, text):
+        self.notes.append(text)
+
+
+def with_text_of(document, artifact):
+    manifest = replace(
+        artifact.manifest, document={"name": document.name, "sha256": document.sha256, "tokens": 80}
+    )
+    return replace(artifact, manifest=manifest).with_text(document)
+
+
 @pytest.fixture(scope="module")
-def report(model, document):
-    return evaluate(make_artifact(model), document, QUESTIONS, model=model, methods=["truncate"])
+def artifact(model, document):
+    return with_text_of(document, make_artifact(model))
+
+
+@pytest.fixture(scope="module")
+def other(model):
+    return with_text_of(Document.from_text("Kestrels nest in April.", "birds"), make_artifact(model, slots=6))
+
+
+@pytest.fixture(scope="module")
+def report(model, document, artifact, other):
+    return evaluate(
+        artifact, document, QUESTIONS, model=model, methods=["truncate", "retrieve-x4"], other=other
+    )
+
+
+METHODS = [
+    "none",
+    "full",
+    "full-recall",
+    "soft-prompt",
+    "precis",
+    "other-recall",
+    "retrieve",
+    "truncate",
+    "retrieve-x4",
+]
 
 
 def test_the_full_document_agrees_with_itself(report):
     full = report.methods["full"]
     assert full.kl == pytest.approx(0, abs=1e-6)
     assert full.top1 == full.match == 1
-    assert full.prompt_positions > report.methods["precis"].prompt_positions == 4
+    assert full.prompt_positions > report.methods["soft-prompt"].prompt_positions == 4
+
+
+def test_what_is_recalled_stands_before_the_question_and_counts(model, report, artifact, other):
+    chat, passages = model.chat, Examination(model, artifact.document(), QUESTIONS).teacher.passages
+    for record in report.asked[:2]:
+        found = recall(passages, record.question)
+        added = len(chat.asking(record.question, found.text)) - len(chat.asking(record.question))
+        assert added > chat.document_tokens(found.text) > 0
+        positions = {name: answer.positions for name, answer in record.methods.items()}
+        assert positions["precis"] == positions["soft-prompt"] + added == 4 + added
+        assert positions["full-recall"] == positions["full"] + added
+        assert positions["other-recall"] == 6 + added
+    scores = report.methods
+    for name, alone in (("precis", "soft-prompt"), ("full-recall", "full")):
+        assert scores[name].prompt_positions > scores[alone].prompt_positions
+        assert scores[name].prefix_bytes > scores[alone].prefix_bytes
+
+
+def test_precis_answers_as_ask_does_and_the_soft_prompt_as_ask_without_recall(model, report, artifact):
+    compiled = Compiled(artifact, model)
+    for record in report.asked[:2]:
+        for name, count in (("precis", None), ("soft-prompt", 0)):
+            asked = compiled.ask(record.question, longest=LONGEST_ANSWER, recall=count)
+            assert record.methods[name].text == asked.text
+            assert record.methods[name].positions == asked.prompt_positions
+    assert report.asked[0].methods["precis"].text != report.asked[0].methods["soft-prompt"].text
+
+
+def test_without_the_text_precis_is_the_soft_prompt_alone_and_it_is_said(model, document):
+    told = Told()
+    report = evaluate(make_artifact(model), document, QUESTIONS, model=model, progress=told)
+    assert "not kept" in told.notes[-1]
+    assert [*report.methods] == [
+        name for name in METHODS if name not in ("other-recall", "truncate", "retrieve-x4")
+    ]
+    for record in report.asked[:2]:
+        assert record.methods["precis"] == record.methods["soft-prompt"]
+        assert record.methods["full-recall"].positions > record.methods["full"].positions
+
+
+def test_retrieve_reads_as_many_tokens_as_precis_uses_and_other_rivals_as_many_as_slots(
+    model, document, artifact, monkeypatch
+):
+    slots = {}
+    for name in ("retrieve", "retrieve-x4", "truncate"):
+
+        def note(task, name=name, real=RIVALS[name].prepare):
+            slots[name] = task.slots
+            return real(task)
+
+        monkeypatch.setattr(RIVALS[name], "prepare", note)
+    report = evaluate(artifact, document, QUESTIONS, model=model, methods=["retrieve-x4", "truncate"])
+    # this is the mean rounded up
+    assert 0 <= slots["retrieve"] - report.methods["precis"].prompt_positions < 1
+    assert slots["retrieve-x4"] == slots["retrieve"]
+    assert slots["truncate"] == 4
+
+
+def test_a_control_that_saw_the_document_or_another_model_is_refused(model, document, artifact, other):
+    with pytest.raises(SettingsError, match="the same document"):
+        evaluate(artifact, document, QUESTIONS, model=model, other=artifact)
+    strange = make_artifact(make_model(seed=1, max_position_embeddings=512))
+    with pytest.raises(SettingsError, match="compiled for the same model"):
+        evaluate(artifact, document, QUESTIONS, model=model, other=strange)
+
+
+def said(text, right, *, confidence=None, match=0.0):
+    return MethodAnswer(text, 1.0, 0.0, 1, match, confidence, right, 10)
+
+
+def test_right_answers_are_counted_with_an_interval_and_kept_ones_are_those_of_the_document():
+    asked = [
+        Asked("?", ["x"], 1, 0, {"full": said("x y", full), "mine": said("x", mine), "none": said("", False)})
+        for full, mine in ((True, True), (True, False), (False, True), (False, True), (False, False))
+    ]
+    none = said("", False)
+    asked.append(Asked("?", [], 1, 0, {"full": said("x", None), "mine": said("x x x", None), "none": none}))
+    asked.append(Asked("?", ["x"], 1, 0, {"full": said("x", True), "none": none}))  # this one failed
+    scores = scores_of(asked, "mine")
+    assert (scores.right, scores.right_count, scores.judged) == (3 / 5, 3, 5)
+    assert scores.right_interval == pytest.approx(wilson_interval(3 / 5, 5))
+    assert scores.kept == 1 / 2
+    assert scores.answer_words == pytest.approx((5 + 3) / 6)
+    assert scores.failures == 1
+    assert scores_of(asked, "full").kept == 1
+    nobody = [Asked("?", ["x"], 1, 0, {"full": said("y", False), "mine": said("x", True), "none": none})]
+    assert scores_of(nobody, "mine").kept is None
+
+
+def test_two_methods_are_compared_on_the_same_questions():
+    asked = [
+        Asked("?", ["x"], 1, 0, {"precis": said("", n % 2 == 0), "full": said("", n % 4 == 0)})
+        for n in range(40)
+    ]
+    asked.append(Asked("?", ["x"], 1, 0, {"precis": said("", True)}))
+    found = compare_methods(asked, "precis", "full")
+    assert (found.difference, found.questions) == (0.25, 40)
+    assert 0 < found.interval[0] < 0.25 < found.interval[1]
+    # far narrower than if they were drawn apart
+    assert found.interval[1] - found.interval[0] < 0.3
+    assert compare_methods(asked, "full", "precis").difference == -0.25
+    assert compare_methods(asked, "precis", "precis").interval == (0, 0)
+    assert compare_methods(asked, "precis", "other-recall") is None
+    assert comparison(found).startswith("precis against full: +25 percentage points (95 % interval +")
+
+
+def test_a_report_compares_what_it_has(report):
+    assert [(found.method, found.against) for found in report.comparisons] == [
+        ("precis", "full"),
+        ("soft-prompt", "full"),
+        ("precis", "retrieve"),
+        ("precis", "retrieve-x4"),
+        ("precis", "other-recall"),
+    ]
+
+
+def test_where_some_questions_have_human_answers_only_they_count(model, document, artifact):
+    mixed = [QUESTIONS[0], UserQuestion("what is red?"), UserQuestion("what is calm?", ("the",))]
+    report = evaluate(artifact, document, mixed, model=model)
+    assert report.judged_by == BY_HUMANS
+    assert [record.methods["full"].right is None for record in report.asked] == [False, True, True]
+    assert report.methods["precis"].judged == 1
+
+
+def test_without_any_human_answers_right_is_what_agrees_with_the_document(model, document, artifact):
+    report = evaluate(artifact, document, [UserQuestion(each.text) for each in QUESTIONS], model=model)
+    assert report.judged_by == BY_THE_DOCUMENT
+    assert report.methods["full"].right == report.methods["full"].kept == 1
+    for record in report.asked[:2]:
+        for answer in record.methods.values():
+            assert answer.right == (answer.match >= 0.5)
+    console = Console(width=100, record=True, file=io.StringIO())
+    show_report(console, report)
+    shown = console.export_text()
+    assert "come without human answers" in shown
+    assert "as the model with the whole document before it does" in headline(report)
+
+
+def test_confidence_is_stated_by_the_method_that_it_was_calibrated_for(model, document, artifact):
+    for count, name in ((1, "precis"), (0, "soft-prompt")):
+        fitted = Calibration.fit(
+            [(-1.0, -2.0, 0.5, 0.5), (-2.0, -1.0, 0.2, 0.0)], [True, False], recall=count
+        )
+        manifest = replace(artifact.manifest, confidence=fitted.to_json())
+        report = evaluate(replace(artifact, manifest=manifest), document, QUESTIONS[:2], model=model)
+        for record in report.asked:
+            stated = {each for each, answer in record.methods.items() if answer.confidence is not None}
+            assert stated == {name}
+        assert report.reliability == reliability_of(report.asked, name)
+        asked = Compiled(replace(artifact, manifest=manifest), model).ask(
+            QUESTIONS[0].text, recall=count, longest=LONGEST_ANSWER
+        )
+        assert report.asked[0].methods[name].confidence == pytest.approx(asked.confidence, abs=1e-6)
+    assert len(FEATURES) == 4
+
+
+def test_reliability_is_of_right_answers_and_what_re_reading_buys_of_agreement():
+    asked = [
+        Asked("?", ["x"], 1, 0, {"precis": said("", n < 5, confidence=0.5, match=float(n >= 2))})
+        for n in range(10)
+    ]
+    found = reliability_of(asked, "precis")
+    assert found.base_rate == 0.5
+    assert found.calibration_error == pytest.approx(0.4)  # bins of two: right twice, …, once, never
+    assert found.trade_off[0].agreement == 0.8
+    assert reliability_of(asked, "full") is None
 
 
 def test_a_question_that_does_not_fit_is_a_failure_and_no_zero(report):
     assert report.questions == len(report.asked) == 3
-    assert [scores.failures for scores in report.methods.values()] == [1, 1, 1, 1]
+    assert {scores.failures for scores in report.methods.values()} == {1}
     assert report.asked[2].methods == {}
     assert report.asked[2].tokens == 0
 
@@ -98,13 +339,26 @@ def test_the_json_has_exactly_the_documented_keys(report):
         "document",
         "questions",
         "ratio",
+        "judged_by",
         "recovery",
         "methods",
+        "comparisons",
         "asked",
         "reliability",
     ]
-    assert list(values["methods"]) == ["none", "full", "precis", "truncate"]
-    assert set(values["methods"]["none"]) == {
+    assert list(values["methods"]) == METHODS
+    assert list(values["methods"]["none"]) == [
+        "right",
+        "right_interval",
+        "right_count",
+        "judged",
+        "kept",
+        "f1",
+        "answer_words",
+        "prompt_positions",
+        "prefix_bytes",
+        "first_token_s",
+        "tokens_per_s",
         "recovery",
         "interval",
         "nll",
@@ -112,15 +366,11 @@ def test_the_json_has_exactly_the_documented_keys(report):
         "top1",
         "match",
         "em",
-        "f1",
-        "prompt_positions",
-        "prefix_bytes",
-        "first_token_s",
-        "tokens_per_s",
         "failures",
         "reason",
-    }
-    none, full, sigma = (values["methods"][name]["nll"] for name in ("none", "full", "precis"))
+    ]
+    assert set(values["comparisons"][0]) == {"method", "against", "difference", "interval", "questions"}
+    none, full, sigma = (values["methods"][name]["nll"] for name in ("none", "full", "soft-prompt"))
     if none > full:
         assert values["recovery"] == pytest.approx((none - sigma) / (none - full))
     else:
@@ -133,6 +383,8 @@ def test_the_json_has_exactly_the_documented_keys(report):
         "top1",
         "match",
         "confidence",
+        "right",
+        "positions",
     }
 
 
@@ -159,6 +411,9 @@ def test_a_method_that_cannot_do_it_has_a_reason_and_no_scores(model, document, 
     show_answers(console, report, 1)
     shown = console.export_text()
     assert "truncate failed: too long" in shown
+    assert shown.startswith("precis answers ")
+    assert shown.index("Right") < shown.index("Positions") < shown.index("Recovery")
+    assert "✓ right" in shown or "✗ wrong" in shown
     assert "what is red?" in shown or "when does it close?" in shown
 
 

@@ -1,16 +1,22 @@
-"""Self-study: no part of the document is left unasked."""
+"""Self-study: no part of the document is left unasked, and only what leads back to it is kept."""
+
+import itertools
 
 import pytest
 
 from precis import questions
 from precis.document import Document
 from precis.language_model import LanguageModel
-from precis.questions import BRIEF, brief_count, self_study
-from precis.spans import spans_of
+from precis.passages import Passages
+from precis.questions import A_ROUND, WANTED, Judge, Question, Study, cleaned, self_study, without_repeats
 from precis.work_folder import WorkFolder
 from tests.conftest import make_model
 
-DOCUMENT = Document.from_text("\n\n".join(f"The harbour closes at {hour}. " * 40 for hour in range(5)))
+DOCUMENT = Document.from_text(
+    "# The harbour\n\nThe harbour office listens on channel 72. The lock keeper is Ivo Kestrane, who works from "
+    "a white cabin.\n\nThe ferry Lady Brannoch carries 210 passengers and 32 cars.\n\n# The lighthouse\n\n"
+    "The lighthouse was built in 1871 from pink granite. Its door is painted turquoise."
+)
 
 
 @pytest.fixture(scope="module")
@@ -18,61 +24,110 @@ def model():
     return make_model(max_position_embeddings=2048)
 
 
+@pytest.fixture(scope="module")
+def passages(model):
+    return Passages(DOCUMENT, model.chat)
+
+
 @pytest.fixture
 def written(monkeypatch):
-    """What is written for each span, in turn, without a model's time."""
+    """Which sentences are asked about, in turn, without a model's time; one question in eight is good."""
     log = []
 
-    def write(_, batch, seed):
-        log.extend((place, count, seed) for place, count in batch)
-        return {
-            place: [f"What is number {n} of {place} by seed {seed}?" for n in range(count)]
-            for place, count in batch
-        }
+    def chosen(writer, batch, turn, seed):
+        log.append((turn, list(batch)))
+        good = [(place, f"What is number {turn} of {place}?", "the answer") for place in batch]
+        return {"good": good, "near": [f"What is not in {batch[0]}?"]}
 
-    monkeypatch.setattr(questions._Writer, "write", write)
+    monkeypatch.setattr(questions._Writer, "_chosen", chosen)
     return log
 
 
-def test_where_time_is_short_every_span_gets_a_few_questions_first(model, tmp_path, written):
-    spans = len(spans_of(DOCUMENT.text, model.chat))
-    assert spans > 2
-    study = self_study(model, DOCUMENT, spans * 30, 0, WorkFolder(tmp_path), brief_first=True)
-    first, rest = written[:spans], written[spans:]
-    assert {place for place, _, _ in first} == set(range(spans))
-    assert {place for place, count, _ in first if count == BRIEF} >= {place for place, _, _ in rest}
-    assert max(count for _, count, _ in first) == BRIEF
-    assert sum(count for _, count, _ in written) == pytest.approx(spans * 30, abs=spans)
-    assert {seed for _, _, seed in first}.isdisjoint({seed for _, _, seed in rest})
-    assert len(study.questions) == sum(count for _, count, _ in written)
+def test_every_sentence_is_asked_about_in_every_round_until_it_has_enough(passages, model, tmp_path, written):
+    study = self_study(model, passages, 10_000, 0, WorkFolder(tmp_path))
+    sentences = len(passages.sentences)
+    assert sentences == 5
+    rounds = [
+        sorted(place for _, places in group for place in places)
+        for _, group in itertools.groupby(written, lambda each: each[0])
+    ]
+    assert rounds == [list(range(sentences))] * WANTED
+    assert study.written == WANTED * sentences * A_ROUND
+    assert study.covered == study.sentences == sentences
+    assert study.dropped == study.written - len(study.questions)
 
 
-def test_time_that_runs_out_ends_the_first_round_too(model, tmp_path, written, monkeypatch):
-    monkeypatch.setattr(questions, "ROWS_AT_ONCE", BRIEF)  # one span a batch
-    study = self_study(
-        model, DOCUMENT, 90, 0, WorkFolder(tmp_path), brief_first=True, out_of_time=lambda: True
+def test_as_many_are_written_as_were_wanted(passages, model, tmp_path, written):
+    study = self_study(model, passages, 7 * A_ROUND, 0, WorkFolder(tmp_path))
+    assert study.written == 7 * A_ROUND
+    assert [len(places) for _, places in written] == [5, 2]
+    assert self_study(model, passages, 0, 0, WorkFolder(tmp_path)) == Study(sentences=5)
+
+
+def test_time_that_runs_out_ends_it_once_there_is_enough(passages, model, tmp_path, written, monkeypatch):
+    monkeypatch.setattr(questions, "SENTENCES_AT_ONCE", 1)
+    study = self_study(model, passages, 10_000, 0, WorkFolder(tmp_path), out_of_time=lambda: True)
+    assert len(study.questions) == questions.ENOUGH
+
+
+def test_what_was_written_is_not_written_again(passages, model, tmp_path, monkeypatch):
+    first = self_study(model, passages, 2 * 5 * A_ROUND, 3, WorkFolder(tmp_path))
+    monkeypatch.setattr(LanguageModel, "prefill", lambda *_, **__: pytest.fail("read a sentence again"))
+    assert self_study(model, passages, 2 * 5 * A_ROUND, 3, WorkFolder(tmp_path)) == first
+
+
+def test_beginnings_differ_between_rounds_and_most_have_the_sentences_own_words(passages, model, tmp_path):
+    writer = questions._Writer(model, passages, WorkFolder(tmp_path))
+    first, second = writer._beginnings(2, 0, 0), writer._beginnings(2, 1, 0)
+    assert len({*first, *second}) == 2 * A_ROUND
+    own = {"ferry", "carries", "passengers", "cars", "Lady Brannoch"}
+    assert sum(any(beginning.endswith(word) for word in own) for beginning in first) == questions.OWN_WORDS
+    assert writer._beginnings(2, 0, 0) == first
+
+
+CABIN, FERRY = 1, 2
+
+
+@pytest.mark.parametrize(
+    ("question", "place", "about"),
+    [
+        ("Who is the lock keeper?", CABIN, True),
+        ("How many passengers does the ferry carry?", FERRY, True),
+        ("How many passengers does the ferry carry?", CABIN, False),  # it leads elsewhere
+        ("Where do sharks hunt for cabin boys?", CABIN, False),  # the document has no such words
+        ("What is that?", CABIN, False),
+    ],
+)
+def test_a_question_has_the_words_of_its_sentence_and_leads_back_to_it(passages, question, place, about):
+    assert Judge(passages).is_about(question, place) is about
+
+
+@pytest.mark.parametrize(
+    ("answer", "question", "supported"),
+    [
+        ("The lock keeper is Ivo Kestrane.", "Who is the lock keeper?", True),
+        ("Ivo Kestrane", "Who is the lock keeper?", True),
+        ("The lock keeper is the lock keeper.", "Who is the lock keeper?", False),  # it says nothing
+        ("The lock keeper is Dilys Umber.", "Who is the lock keeper?", False),
+        ("Ivo Kestrane, a retired sailor from Norway with two dogs", "Who is the lock keeper?", False),
+        ("", "Who is the lock keeper?", False),
+    ],
+)
+def test_an_answer_says_something_in_the_words_of_the_sentence(passages, answer, question, supported):
+    judge = Judge(passages)
+    assert judge.is_supported(answer, question, CABIN) is supported
+    asked = Question(question, passages.sentences[CABIN].start)
+    assert judge.is_confirmed(asked, answer) is supported
+    assert judge.is_confirmed(Question(question), answer), (
+        "nothing is known of where a user's question belongs"
     )
-    assert len(written) == 1
-    assert len(study.questions) == BRIEF
 
 
-def test_spans_asked_together_get_the_questions_of_spans_asked_alone(model, tmp_path, monkeypatch):
-    def asked(name):
-        self_study(model, DOCUMENT, 20, 3, WorkFolder(tmp_path / name))
-        return {path.name: path.read_text() for path in (tmp_path / name).iterdir()}
-
-    together = asked("together")
-    assert len(together) == len(spans_of(DOCUMENT.text, model.chat))
-    monkeypatch.setattr(questions, "ROWS_AT_ONCE", 1)
-    assert asked("alone") == together
-    monkeypatch.setattr(LanguageModel, "prefill", lambda *_, **__: pytest.fail("read a span again"))
-    assert asked("together") == together
-
-
-def test_without_haste_there_is_one_round(model, tmp_path, written):
-    self_study(model, DOCUMENT, 90, 0, WorkFolder(tmp_path))
-    assert len(written) == len({place for place, _, _ in written})
-
-
-def test_the_shortest_study_asks_a_few_questions_of_every_span(model):
-    assert brief_count(model, DOCUMENT) == BRIEF * len(spans_of(DOCUMENT.text, model.chat))
+def test_questions_are_cut_and_repeats_left_out():
+    assert cleaned("Who is the keeper? He is Ivo.\nMore") == "Who is the keeper?"
+    assert cleaned("no question") is None
+    assert cleaned("What what what what what?") is None
+    kept = without_repeats(
+        [Question("Who is it now?"), Question("who is it, now?"), Question("Where is it now?")]
+    )
+    assert [question.text for question in kept] == ["Who is it now?", "Where is it now?"]

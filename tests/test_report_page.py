@@ -2,13 +2,22 @@
 
 from dataclasses import replace
 from html.parser import HTMLParser
+from itertools import combinations
 
 import pytest
 
-from precis.confidence import reliability
+from precis.confidence import reliability, wilson_interval
 from precis.document import Document
-from precis.evaluation import Asked, MethodAnswer, MethodScores, Report
-from precis.report_page import differences, page
+from precis.evaluation import (
+    BY_HUMANS,
+    BY_THE_DOCUMENT,
+    Asked,
+    Comparison,
+    MethodAnswer,
+    MethodScores,
+    Report,
+)
+from precis.report_page import LABEL_HEIGHT, TOP, _scatter, differences, page
 
 HOSTILE = "<script>alert('&amp;')</script><img src=x onerror=alert(1)>\" onclick=\"x"
 DOCUMENT = Document.from_text("The harbour of Milo is green. " * 20 + HOSTILE, "harbour.md")
@@ -16,24 +25,46 @@ VOID = ("br", "hr", "img", "input", "link", "meta")
 
 
 def scores(recovery, size=1000, **changes):
-    values = dict.fromkeys(("nll", "kl", "top1", "match", "em", "f1", "first_token_s", "tokens_per_s"), 0.5)
-    plain = MethodScores(recovery, (recovery - 0.1, recovery + 0.1), **values, **{
-        "prompt_positions": size, "prefix_bytes": size, "failures": 0,
-    })  # fmt: skip
+    names = (
+        "kept",
+        "f1",
+        "answer_words",
+        "first_token_s",
+        "tokens_per_s",
+        "nll",
+        "kl",
+        "top1",
+        "match",
+        "em",
+    )
+    right = round(16 * max(0.0, recovery))
+    plain = MethodScores(
+        right=right / 16,
+        right_interval=wilson_interval(right / 16, 16),
+        right_count=right,
+        judged=16,
+        **dict.fromkeys(names, 0.5),
+        prompt_positions=size,
+        prefix_bytes=size,
+        recovery=recovery,
+        interval=(recovery - 0.1, recovery + 0.1),
+        failures=0,
+    )
     return replace(plain, **changes)
 
 
-def asked(number, *, gap, confidence=0.5, said="The keeper is Anda", text="Question {} of {}?"):
+def asked(number, *, gap, confidence=0.5, right=False, said="The keeper is Anda", text="Question {} of {}?"):
     return Asked(
         text.format(number, "Milo"),
         ["Anda"],
         4,
         (number * 97) % len(DOCUMENT.text),
         {
-            "none": MethodAnswer("nobody", 8.0, 1.0, 1, 0.0),
-            "full": MethodAnswer("the keeper Anda", 2.0, 0.0, 4, 1.0),
-            "precis": MethodAnswer(said, 2.0 + gap, 0.5, 2, 0.8, confidence),
-            "kvzip": MethodAnswer("Boris", 5.0, 0.5, 2, 0.0),
+            "none": MethodAnswer("nobody", 8.0, 1.0, 1, 0.0, right=False),
+            "full": MethodAnswer("the keeper Anda", 2.0, 0.0, 4, 1.0, right=True),
+            "soft-prompt": MethodAnswer(said, 2.0 + gap, 0.5, 2, 0.8, right=True),
+            "precis": MethodAnswer(said, 2.0 + gap, 0.5, 2, 0.8, confidence, right=right),
+            "kvzip": MethodAnswer("Boris", 5.0, 0.5, 2, 0.0, right=False),
         },
     )
 
@@ -47,15 +78,20 @@ def report():
         document="harbour.md",
         questions=17,
         ratio=20.0,
+        judged_by=BY_HUMANS,
         recovery=0.69,
         methods={
             "none": scores(0.0, 100),
             "full": scores(1.0, 20000),
-            "precis": scores(0.69),
+            "soft-prompt": scores(0.4),
+            "precis": scores(0.69, 1040),
             "kvzip": scores(0.5),
             "bad": scores(-3.0),
-            "failed": MethodScores(*[None] * 12, failures=17, reason="too long for the window"),
+            "failed": MethodScores(
+                *[None] * 2, 0, 0, *[None] * 14, failures=17, reason="too long for the window"
+            ),
         },
+        comparisons=[Comparison("precis", "full", -0.31, (-0.5, -0.1), 16)],
         asked=[*records, Asked("Too long a question?", [], 0, 0, {})],
         reliability=reliability(confidences, [number < 9 for number in range(16)]),
     )
@@ -95,15 +131,46 @@ def test_every_question_and_method_is_there_the_worst_first(report):
     found = Reader(page(report, DOCUMENT)).text
     for record in report.asked:
         assert record.question in found
-    questions = found[found.index("All questions, the worst") :]
+    questions = found[found.index("All questions, the wrong") :]
     places = [questions.index(f"Question {number} of") for number in range(16)]
     assert places == sorted(places, reverse=True)
     for name in report.methods:
         assert name in found
-    assert "keeps 69 % of what reading the document adds" in found
-    assert "kvzip, keeps less: 50 %" in found
+    said = "precis answers 11 of 16 questions right (69 %, 95 % interval 44 to 86 %)"
+    assert found.index(said) < found.index("Tokens/s")
+    assert "the model with the whole document before it 16." in found
+    assert (
+        "The soft prompt alone answers 6 right. The best of 2 other methods, kvzip, answers 8 of 16" in found
+    )
+    assert "(50 %), with 1,000 positions before the question against 1,040" in found
+    assert "precis against full: −31 percentage points (95 % interval −50 to −10)" in found
     assert "too long for the window" in found
     assert "1 question without a result" in found
+
+
+def test_every_answer_says_in_words_whether_it_is_right_and_wrong_ones_of_precis_come_first(report):
+    records = [asked(number, gap=number / 4, right=number % 2 == 1) for number in range(8)]
+    found = Reader(page(replace(report, asked=records), DOCUMENT)).text
+    questions = found[found.index("All questions, the wrong") :]
+    order = sorted(range(8), key=lambda number: questions.index(f"Question {number} of"))
+    assert order == [6, 4, 2, 0, 7, 5, 3, 1]
+    one = questions[questions.index("Question 6") : questions.index("Question 4")]
+    assert (
+        one.index("full document ✓ right the")
+        < one.index("precis ✗ wrong")
+        < one.index("soft-prompt ✓ right")
+    )
+    assert "no document ✗ wrong" in one
+    assert "kvzip ✗ wrong" in one
+    assert "1 other method " in one
+    assert "a human's answer to the question occurs in it" in found
+
+
+def test_without_human_answers_the_page_says_what_counts_as_right(report):
+    found = Reader(page(replace(report, judged_by=BY_THE_DOCUMENT), DOCUMENT)).text
+    assert "come without human answers" in found
+    assert "of 16 questions as the model with the whole document before it does" in found
+    assert "of the answers agree with the full document's" in found
 
 
 def test_nothing_is_fetched_from_elsewhere(report):
@@ -148,22 +215,23 @@ def test_without_rivals_confidence_answers_or_recovery_it_is_a_page_all_the_same
         replace(
             record,
             methods={
-                name: replace(record.methods[name], text=None if name == "precis" else "x")
-                for name in ("none", "full", "precis")
+                name: replace(record.methods[name], text=None if name == "precis" else "x", right=None)
+                for name in BASE
             },
         )
         for record in report.asked[:2]
     ]
-    few = {name: replace(report.methods[name], recovery=None, interval=None) for name in BASE}
-    bare = replace(report, asked=records, methods=few, recovery=None, reliability=None)
+    nothing_known = {"recovery": None, "interval": None, "right": None, "right_interval": None}
+    few = {name: replace(report.methods[name], **nothing_known) for name in BASE}
+    bare = replace(report, asked=records, methods=few, recovery=None, reliability=None, comparisons=[])
     found = Reader(page(bare, DOCUMENT)).text
-    assert "does not help the model" in found
+    assert "nothing to judge" in found
     assert "Confidence" not in found
     nothing = replace(bare, asked=[])
     assert "All questions" in Reader(page(nothing, DOCUMENT)).text
 
 
-BASE = ("none", "full", "precis")
+BASE = ("none", "full", "soft-prompt", "precis")
 
 
 def test_weak_regions_show_their_text_and_losses_add_up_to_what_recovery_lacks(report):
@@ -190,3 +258,11 @@ def test_weak_regions_show_their_text_and_losses_add_up_to_what_recovery_lacks(r
 )
 def test_differences_are_marked_word_by_word(said, gold, marked):
     assert [f"{piece.kind}: {piece.words}" for piece in differences(said, gold)] == marked
+
+
+def test_labels_of_methods_that_do_alike_neither_cover_each_other_nor_leave_the_plot(report):
+    alike = {f"method-{number}": scores(1.0, 20000 + number) for number in range(7)}
+    drawn = _scatter(replace(report, methods={**report.methods, **alike}))
+    places = [mark.label_y for mark in drawn.marks if mark.label.startswith("method-")]
+    assert min(places) >= TOP
+    assert all(abs(one - other) >= LABEL_HEIGHT for one, other in combinations(places, 2))

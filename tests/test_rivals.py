@@ -150,11 +150,11 @@ def test_truncate_and_retrieve_read_these_tokens(tiny_model):
     first = read_tokens(task_for(tiny_model), chat.encode_plainly(TEXT)[:SLOTS])
     torch.testing.assert_close(RIVALS["truncate"].prefix(task_for(tiny_model)).keys, first.keys)
     sentences = [
-        "every lamp of this port is red. ",
-        "a ferry of wood lies at anchor. ",
+        "every lamp of this port is red.",
+        "a ferry of wood lies at anchor.",
         "kestrels nest in april.",
     ]
-    document = Document.from_text("".join(sentences))
+    document = Document.from_text("\n\n".join(sentences))
     tokens = max(len(chat.encode_plainly(sentence)) for sentence in sentences)
     prepared = RIVALS["retrieve"].prepare(task_for(tiny_model, tokens, document))
     for prefix, members in prepared(["what lies at anchor?", "where do kestrels nest?"]):
@@ -364,7 +364,7 @@ def recall(monkeypatch):
     torch.set_num_threads(1)
     model, facts = load_model(str(RECALL_MODEL)), make_facts(16, seed=11)
     asked = [Question(question_text(fact, n)) for fact in facts for n in (0, 2, 4)]
-    monkeypatch.setattr("precis.questions.self_study", lambda *_, **__: Study(asked, 0))
+    monkeypatch.setattr("precis.questions.self_study", lambda *_, **__: Study(asked))
     return model, Document.from_text(document_text(facts)), [question_text(fact, 3) for fact in facts]
 
 

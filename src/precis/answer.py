@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from precis.confidence import Calibration, features_of
+from precis.confidence import Calibration
 from precis.decoding import Token
 from precis.errors import QuestionsError
 from precis.language_model import Conditioned
-from precis.support import Passage
+from precis.passages import Passage, Passages
+from precis.recall import NOTHING, REFUSAL, Recalled, features_of
 
 LONGEST = 256
 
@@ -29,18 +30,20 @@ class Answer:
     finish_reason
         `stop`, or `length` if the limit ended it.
     prompt_positions
-        How many positions stood before the question; where heads hold different numbers of slots,
-        their mean.
+        How many positions stood before the question, those of recalled passages included; where heads hold
+        different numbers of slots, their mean.
     prefix_bytes
         Memory of their keys and values.
     first_token_s, seconds
         Time to the first token, and in all, from when the prefix was ready.
     confidence
-        Calibrated probability that the answer agrees with the full document's; None where no calibration
+        Calibrated probability that the answer is right and stands in the document; None where no calibration
         was given.
     passages
-        What the document says on the question, where that was asked for: found by the question's words, not
-        what the answer was made from.
+        What was recalled of the document, word for word: the answer was made from these beside σ.
+    withheld
+        What the model said, where `text` says that the document does not say: its confidence was under the
+        threshold.
     """
 
     text: str
@@ -52,6 +55,7 @@ class Answer:
     seconds: float
     confidence: float | None = None
     passages: tuple[Passage, ...] = ()
+    withheld: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Give plain values."""
@@ -64,7 +68,10 @@ def answer(
     *,
     longest: int = LONGEST,
     hear: Callable[[str], None] = lambda _: None,
+    recalled: Recalled = NOTHING,
+    passages: Passages | None = None,
     calibration: Calibration | None = None,
+    refuse_below: float = 0.0,
 ) -> Answer:
     """Answer one question greedily.
 
@@ -75,9 +82,14 @@ def answer(
     longest
         The most tokens.
     hear
-        Called with every new piece of text as soon as it is known.
+        Called with every new piece of text as soon as it is known; once, where the answer may be refused.
+    recalled, passages
+        What stands before the question, and the document's passages that it is from.
     calibration
-        Gives the answer its confidence; it must have been fitted to answers given from this prefix.
+        Gives the answer its confidence; it must have been fitted to answers given from this prefix, with as
+        many passages.
+    refuse_below
+        Under this confidence the answer is that the document does not say; 0: never.
 
     Raises
     ------
@@ -87,36 +99,46 @@ def answer(
     if not question.strip():
         raise QuestionsError("The question is empty. Ask something, in quotation marks.")
     chat = given.model.chat
+    prompt = chat.asking(question, recalled.text)
+    alone = len(prompt) - len(chat.asking(question))
+    may_refuse = calibration is not None and refuse_below > 0
     start = time.perf_counter()
     first = 0.0
     chosen: list[Token] = []
     tokens: list[int] = []
     said = ""
-    for token in given.stream(chat.asking(question), max_tokens=longest):
+    for token in given.stream(prompt, max_tokens=longest):
         first = first or time.perf_counter() - start
         chosen.append(token)
         tokens.append(token.id)
         text = chat.decode(tokens)
         # a character may need more than one token: wait until it is whole
+        if may_refuse:
+            continue
         if text.startswith(said) and not text.endswith("\N{REPLACEMENT CHARACTER}"):
             hear(text[len(said) :])
             said = text
     finished = bool(tokens) and tokens[-1] in chat.stop_tokens
     text = chat.decode(tokens)
-    if text.startswith(said):
-        hear(text[len(said) :])
+    confidence = None
+    if calibration is not None:
+        probabilities, entropies = ([token[place] for token in chosen] for place in (1, 2))
+        confidence = calibration.probability(
+            features_of(probabilities, entropies, question, text, recalled, passages)
+        )
+    refused = may_refuse and confidence is not None and confidence < refuse_below
+    told = REFUSAL if refused else text
+    if told.startswith(said):
+        hear(told[len(said) :])
     return Answer(
-        text=text,
+        text=told,
         tokens=tokens,
         finish_reason="stop" if finished else "length",
-        prompt_positions=given.prefix.slots_a_head,
+        prompt_positions=given.prefix.slots_a_head + alone,
         prefix_bytes=given.prefix.nbytes,
         first_token_s=first,
         seconds=time.perf_counter() - start,
-        confidence=None if calibration is None else _confidence(calibration, chosen),
+        confidence=confidence,
+        passages=recalled.passages,
+        withheld=text if refused else None,
     )
-
-
-def _confidence(calibration: Calibration, tokens: Sequence[Token]) -> float:
-    log_probabilities = [token.log_probability for token in tokens]
-    return calibration.probability(features_of(log_probabilities, [token.entropy for token in tokens]))

@@ -110,9 +110,9 @@ class Artifact:
         return Artifact(manifest, {**self.tensors, _TEXT: text})
 
     @property
-    def text(self) -> str | None:
-        """The document's text, if the file keeps it."""
-        return bytes(self.tensors[_TEXT].numpy()).decode() if _TEXT in self.tensors else None
+    def keeps_text(self) -> bool:
+        """Whether the file keeps the document's text."""
+        return _TEXT in self.tensors
 
     def document(self) -> Document | None:
         """Give the document back, if the file keeps its text.
@@ -122,7 +122,7 @@ class Artifact:
         ArtifactError
             The text is not the one that the manifest names.
         """
-        if _TEXT not in self.tensors:
+        if not self.keeps_text:
             return None
         about = self.manifest.document
         content = bytes(self.tensors[_TEXT].numpy())

@@ -2,7 +2,7 @@
 
 A prompt has two parts that are tokenised each by itself, so that a prefix can take the place of the
 first: *reading* (everything that is the same for all questions: the system's text, the document, the
-instruction) and *asking* (the question, and on to where the answer begins).
+instruction) and *asking* (the question with what is recalled for it, and on to where the answer begins).
 """
 
 from __future__ import annotations
@@ -28,6 +28,11 @@ class Turn:
 
     said: str
     answered: str
+
+
+def _with_recalled(question: str, recalled: str) -> str:
+    """Put a passage before a question, in the words that the default model answers best from."""
+    return f"{recalled}\nQuestion: {question}" if recalled else question
 
 
 class Chat:
@@ -57,7 +62,9 @@ class Chat:
         self.between = self.encode(between.removesuffix(" "))
         self._after = self.encode(after)
         self._turn_end = after.split("\n")[0]
-        self.stop_tokens = frozenset(stop_tokens) | self._own_stop_tokens()
+        own = self._own_stop_tokens()
+        self.stop_tokens = frozenset(stop_tokens) | frozenset(own)
+        self._answer_end = [*own, *stop_tokens][:1]
 
     def reading(self, document: str) -> list[int]:
         """Tokens of everything before the question: document and instruction.
@@ -70,11 +77,21 @@ class Chat:
         """How many tokens the document alone has."""
         return len(self.encode_plainly(document))
 
-    def asking(self, question: str) -> list[int]:
-        """Tokens of the question, and on to where the answer begins."""
-        return [*self.encode_plainly(f" {question}"), *self._after]
+    def asking(self, question: str, recalled: str = "") -> list[int]:
+        """Tokens of the question, and on to where the answer begins.
 
-    def asking_on(self, turns: Sequence[Turn], question: str, instruction: str = "") -> list[int]:
+        Parameters
+        ----------
+        question
+            What is asked.
+        recalled
+            What the document says on it, word for word; it stands before the question.
+        """
+        return [*self.encode_plainly(f" {_with_recalled(question, recalled)}"), *self._after]
+
+    def asking_on(
+        self, turns: Sequence[Turn], question: str, instruction: str = "", recalled: str = ""
+    ) -> list[int]:
         """Tokens of a conversation about the document, and on to where the next answer begins.
 
         Parameters
@@ -85,8 +102,10 @@ class Chat:
             What is asked now.
         instruction
             What is to be heeded in all answers; it stands before the first question.
+        recalled
+            What the document says on what is asked now.
         """
-        asked = [*(turn.said for turn in turns), question]
+        asked = [*(turn.said for turn in turns), _with_recalled(question, recalled)]
         if instruction:
             asked[0] = f"{instruction}\n{asked[0]}"
         # the template's own text after every question, and after every answer
@@ -98,6 +117,11 @@ class Chat:
             tokens += self.encode_plainly(answer) + self.encode(after[2 * number + 1])
             tokens += self.encode_plainly(following) + self.encode(after[2 * number + 2])
         return tokens
+
+    def answering(self, answer: str) -> list[int]:
+        """Tokens of an answer as the model would have written it, with the token that ends it."""
+        text = answer if self.has_template else f" {answer}"
+        return [*self.encode_plainly(text), *self._answer_end]
 
     def conversation(self, turns: Sequence[Turn], said: str) -> tuple[list[int], list[int]]:
         """Tokens of a conversation up to where the model answers `said`.
@@ -173,13 +197,12 @@ class Chat:
         start = self.tokenizer.bos_token_id
         return [] if self.has_template or start is None else [start]
 
-    def _own_stop_tokens(self) -> frozenset[int]:
-        """Collect the end-of-text token and, where the template closes a turn with one, that token."""
-        stops = set()
-        if self.tokenizer.eos_token_id is not None:
-            stops.add(self.tokenizer.eos_token_id)
+    def _own_stop_tokens(self) -> list[int]:
+        """Give the token that closes a turn in the template, where it has one, and the end-of-text token."""
+        stops = []
         if self.has_template:
-            closing = self.encode(self._turn_end)
             special = set(self.tokenizer.all_special_ids)
-            stops |= {token for token in closing[:1] if token in special}
-        return frozenset(stops)
+            stops += [token for token in self.encode(self._turn_end)[:1] if token in special]
+        if self.tokenizer.eos_token_id is not None:
+            stops.append(self.tokenizer.eos_token_id)
+        return stops

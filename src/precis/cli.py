@@ -32,7 +32,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help=(
         "Compile a long document, once, into a short soft prompt for a frozen language model; then "
-        "answer questions from it alone.\n\n"
+        "answer questions from it and from a passage that it recalls, without reading the document again.\n\n"
         "[bold]Begin with[/bold]\n\n"
         "  precis compile handbook.md -o handbook.precis\n\n"
         '  precis ask handbook.precis "When does the harbour close?"'
@@ -102,7 +102,8 @@ def compile_command(
     questions: Annotated[
         Path | None,
         typer.Option(
-            help="Questions of your own to train on as well: JSONL, SQuAD JSON, or text with one a line."
+            help="Questions of your own to teach as well: JSONL, SQuAD JSON, or text with one a line. Those "
+            "with answers are taught with these answers, the others with the model's own."
         ),
     ] = None,
     self_study: Annotated[
@@ -140,11 +141,12 @@ def compile_command(
     keep_text: Annotated[
         bool,
         typer.Option(
-            "--keep-text",
-            help="Keep the document's text in the file, so that answers can come with the passages that "
-            "support them. Whoever has the file can then read the document.",
+            " /--no-text",
+            help="Leave the document's text out of the file. Answers recall passages from it, so whoever has "
+            "the file can read the document. Without it, answers are from the soft prompt alone, and names "
+            "and numbers blur.",
         ),
-    ] = False,
+    ] = True,
 ) -> None:
     """Compile a document into a soft prompt.
 
@@ -179,7 +181,7 @@ def compile_command(
     text = read(document)
     for skipped in text.skipped:
         err.print(f"[yellow]Left out:[/yellow] {_escaped(skipped)}", soft_wrap=True)
-    own = [question.text for question in read_questions(questions)] if questions else []
+    own = read_questions(questions) if questions else []
     loaded = _load(lambda: load_model(model))
     with Bars(err) as bars:
         watch = Stopwatch(bars)
@@ -217,33 +219,60 @@ def ask(
         float,
         typer.Option(help="With --fallback: the share of answers that shall agree with the full document's."),
     ] = 0.9,
-    passages: Annotated[
-        int,
-        typer.Option(help="Show this many passages of the document; it must be compiled with --keep-text."),
-    ] = 0,
+    recall: Annotated[
+        int | None,
+        typer.Option(
+            help="How many passages of the document stand beside the soft prompt; 0: none. Default: 1, where "
+            "the file keeps the document's text.",
+            show_default=False,
+        ),
+    ] = None,
+    refuse_below: Annotated[
+        float | None,
+        typer.Option(
+            help="Say that the document does not say where the confidence is below this, from 0 to 1. "
+            "Default: 0, which never does.",
+            show_default=False,
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Answer a question from a compiled document."""
+    """Answer a question from a compiled document: from its soft prompt and the passage that bears on it."""
     from precis.compiled import load
 
     if beside is not None and fallback is not None:
         raise SettingsError("Give --beside or --fallback, not both: --beside reads the document every time.")
-    compiled = _load(lambda: load(artifact, model))
+    if refuse_below is not None and fallback is not None:
+        raise SettingsError(
+            "Give --refuse-below or --fallback, not both: an answer in doubt is either refused, or asked of "
+            "the document again."
+        )
+    compiled: Compiled = _load(lambda: load(artifact, model))
+    if not compiled.artifact.keeps_text and not recall:
+        err.print(
+            "[yellow]Note:[/yellow] this file does not keep the document's text, so the answer is from the "
+            "soft prompt alone; names and numbers may blur.",
+            soft_wrap=True,
+        )
     if fallback is not None:
-        _ask_with_fallback(compiled, question, fallback, agreement, as_json, passages)
+        _ask_with_fallback(compiled, question, fallback, agreement, as_json, recall)
         return
     full = None if beside is None else _read_again(compiled, beside)
+
+    def from_soft_prompt(hear: Callable[[str], None]) -> Answer:
+        return compiled.ask(question, recall=recall, refuse_below=refuse_below or 0.0, hear=hear)
+
     if as_json:
-        values = {"question": question, **compiled.ask(question, passages=passages).to_json()}
+        values = {"question": question, **from_soft_prompt(_hear_nothing).to_json()}
         if full is not None:
-            values["full"] = _full_answer(compiled, full, question, lambda _: None).to_json()
+            values["full"] = _full_answer(compiled, full, question, _hear_nothing).to_json()
         print(json.dumps(values, ensure_ascii=False))
         return
     if full is None:
-        _say(lambda hear: compiled.ask(question, passages=passages, hear=hear))
+        _say(from_soft_prompt)
         return
     out.print(f"[bold]From the soft prompt[/bold] ({compiled.artifact.manifest.slots} slots)")
-    _say(lambda hear: compiled.ask(question, passages=passages, hear=hear))
+    _say(from_soft_prompt)
     out.print("\n[bold]From the full document[/bold]")
     _say(lambda hear: _full_answer(compiled, full, question, hear))
 
@@ -269,8 +298,17 @@ def evaluate(
             show_default=False,
         ),
     ] = "",
+    other: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.precis",
+            help="Another compiled document, for the control: the same passages are recalled after its soft "
+            "prompt, which never saw this document.",
+        ),
+    ] = None,
 ) -> None:
     """Compare answers from no document, the full document, the soft prompt, and other methods."""
+    from precis.artifact import Artifact
     from precis.compiled import load
     from precis.display import Bars, show_answers, show_report
     from precis.document import read
@@ -284,12 +322,19 @@ def evaluate(
     text = read(document)
     for target in (json_file, html):
         if target is not None:
-            _check_target(target, artifact, document, questions)
+            _check_target(target, artifact, document, questions, other)
+    control = None if other is None else Artifact.open(other)
     compiled = _load(lambda: load(artifact, model))
     _warn_of_other_document(compiled, text.sha256, document)
     with Bars(err) as bars:
         report: Report = evaluate_artifact(
-            compiled.artifact, text, asked, model=compiled.model, methods=rivals, progress=bars
+            compiled.artifact,
+            text,
+            asked,
+            model=compiled.model,
+            methods=rivals,
+            other=control,
+            progress=bars,
         )
     show_report(out, report)
     show_answers(out, report, show)
@@ -380,7 +425,7 @@ def _full_answer(
 
 
 def _ask_with_fallback(
-    compiled: Compiled, question: str, path: Path, agreement: float, as_json: bool, passages: int
+    compiled: Compiled, question: str, path: Path, agreement: float, as_json: bool, recall: int | None
 ) -> None:
     """Answer from σ where its confidence reaches the threshold for the target, else from the document.
 
@@ -388,16 +433,21 @@ def _ask_with_fallback(
     """
     threshold = compiled.fallback_threshold(agreement)
     document = _read_again(compiled, path)
-    first = compiled.ask(question, passages=passages)
-    confidence = first.confidence or 0.0
+    first = compiled.ask(question, recall=recall)
+    if first.confidence is None:
+        raise SettingsError(
+            f"--fallback goes by the confidence, which is not known for answers with --recall {recall}: this "
+            "file's was measured with another number of passages. Leave --recall out."
+        )
+    confidence = first.confidence
     keep = confidence >= threshold
 
     def again(hear: Callable[[str], None]) -> Answer:
-        return replace(_full_answer(compiled, document, question, hear), passages=first.passages)
+        return _full_answer(compiled, document, question, hear)
 
     by = "soft prompt" if keep else "full document"
     if as_json:
-        said = first if keep else again(lambda _: None)
+        said = first if keep else again(_hear_nothing)
         values = {"question": question, "answered_by": by, "threshold": threshold, **said.to_json()}
         if not keep:
             values["soft_prompt"] = first.to_json()
@@ -411,9 +461,14 @@ def _ask_with_fallback(
     )
     if keep:
         sys.stdout.write(first.text + "\n")
+        sys.stdout.flush()
         _show_cost(first)
     else:
         _say(again)
+
+
+def _hear_nothing(_: str) -> None:
+    """Let an answer come unheard."""
 
 
 def _say(ask_aloud: Callable[[Callable[[str], None]], Answer]) -> None:
@@ -432,15 +487,18 @@ def _say(ask_aloud: Callable[[Callable[[str], None]], Answer]) -> None:
 def _show_cost(answer: Answer) -> None:
     cut = "" if answer.finish_reason == "stop" else "; cut off at the limit"
     sure = "" if answer.confidence is None else f"confidence {100 * answer.confidence:.0f} %; "
+    held = "" if answer.withheld is None else f"withheld: {_escaped(answer.withheld)} ({sure[:-2]}); "
     err.print(
-        f"[dim]{sure}{answer.prompt_positions:,} positions before the question, "
+        f"[dim]{held or sure}{answer.prompt_positions:,} positions before the question, "
         f"{answer.prefix_bytes / 1e6:.1f} MB; first token after {answer.first_token_s:.2f} s, "
-        f"{answer.seconds:.1f} s in all{cut}[/dim]"
+        f"{answer.seconds:.1f} s in all{cut}[/dim]",
+        soft_wrap=True,
     )
     if answer.passages:
-        out.print("\n[bold]Passages of the document[/bold] (found by the question's words, to check by)")
+        out.print("\n[bold]Made from[/bold]")
     for passage in answer.passages:
-        out.print(f"[dim]{_escaped(passage.place)}[/dim]\n{_escaped(passage.text)}", soft_wrap=True)
+        place = f"{passage.place}, characters {passage.start:,} to {passage.end:,}"
+        out.print(f"[dim]{_escaped(place)}[/dim]\n{_escaped(passage.text)}", soft_wrap=True)
 
 
 def _read_again(compiled: Compiled, path: Path) -> Document:

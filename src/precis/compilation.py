@@ -15,16 +15,19 @@ from torch import Tensor
 from precis import questions as asking
 from precis.artifact import Artifact, Manifest
 from precis.break_even import BreakEven, Pace, measure_pace
-from precis.confidence import Calibration, agrees, features_of
+from precis.confidence import Calibration, agrees
 from precis.document import Document
 from precis.errors import QuestionsError, SettingsError
 from precis.gold import LONGEST_ANSWER, Gold, Taught, Teacher, teach
 from precis.language_model import LanguageModel
 from precis.model_source import cache_folder, load_model
 from precis.objective import Objective, nll
+from precis.other_questions import other_questions
 from precis.prefix import Prefix
 from precis.progress import Progress
 from precis.questions import Question
+from precis.questions_file import UserQuestion
+from precis.recall import NOTHING, RECALL, features_of, recall
 from precis.soft_prompt import SINK, EmbeddingPrompt, KeyValuePrompt, SoftPrompt
 from precis.training import Clock, HeldOut, Schedule, Trainer
 from precis.warm_start import (
@@ -44,7 +47,24 @@ DEFAULT_OBJECTIVE = "mix"
 CALIBRATING = 0.05
 # Of the rest: by when asking, and by when teaching must end.
 ASKING_ENDS, TEACHING_ENDS, WARM_START_ENDS = 0.2, 0.4, 0.7
-HELD_OUT_SHARE, FEWEST_HELD_OUT, MOST_HELD_OUT = 0.1, 4, 32
+HELD_OUT_SHARE, FEWEST_HELD_OUT, MOST_HELD_OUT = 0.2, 4, 32
+# With --minutes, at most so many questions a sentence are written.
+MOST_ROUNDS = 120
+# How many near misses, and how many questions about other texts, confidence is calibrated on.
+UNANSWERABLE_OF_A_KIND = 24
+# Of the questions, the share that is also taught with a passage that does not answer them.
+MISLED_SHARE = 0.0
+
+
+def lessons(golds: Sequence[Gold]) -> list[Gold]:
+    """Give every gold answer after its question alone and after its passage, some after a wrong passage, too.
+
+    Alone, σ has to hold the answer; with the passage, to read it there; with a wrong one, not to be misled.
+    """
+    alone = list(golds)
+    recalling = [found for gold in golds if (found := gold.after(gold.recalling))]
+    misled = [found for gold in golds if (found := gold.after(gold.misled))]
+    return [*alone, *recalling, *misled[: round(MISLED_SHARE * len(golds))]]
 
 
 @dataclass(frozen=True)
@@ -67,7 +87,11 @@ class Settings:
         Whether slots carry a bias and heads may hold different numbers of slots; without, σ fits formats
         that know neither, and recovers less.
     self_study
-        How many questions the model writes; None: by the document's length.
+        How many questions the model writes, of which one in fifteen or so is worth teaching; None: by the
+        document's length, or as many as there is time for where `minutes` says how much there is.
+    pointed
+        Whether the teacher, who has the whole document before it, is pointed to the passage that a question
+        was written about. Without, small models answer many questions wrongly (docs/experiments.md).
     minutes
         Most minutes that the whole compile may take; None: as many as the schedule needs. 0: as few as
         it takes without any training, from a few questions on each part of the document.
@@ -85,6 +109,7 @@ class Settings:
     warm_start: str = "attention-matching"
     bias: bool = True
     self_study: int | None = None
+    pointed: bool = True
     minutes: float | None = None
     seed: int = 0
     schedule: Schedule = field(default_factory=Schedule)
@@ -145,12 +170,12 @@ def compile(
     document: Document,
     *,
     model: LanguageModel | None = None,
-    questions: Sequence[str] = (),
+    questions: Sequence[str | UserQuestion] = (),
     settings: Settings | None = None,
     work: Path | None = None,
     teacher: Teacher | None = None,
     calibrate: bool = True,
-    keep_text: bool = False,
+    keep_text: bool = True,
     publish: Callable[[Artifact], None] | None = None,
     progress: Progress | None = None,
 ) -> Artifact:
@@ -163,7 +188,7 @@ def compile(
     model
         From `precis.load_model`; the default model if None.
     questions
-        Questions of your own to train on, beside those of self-study.
+        Questions of your own to teach beside those of self-study; those with answers are taught with these.
     settings
         See `Settings`.
     work
@@ -177,8 +202,9 @@ def compile(
         Whether σ's answers shall come with a confidence, and the compile end by saying when it has paid for
         itself; else the time that it takes to let σ answer the held-out questions is saved.
     keep_text
-        Whether the artifact shall hold the document's text: it can then show the passages that support an
-        answer. Whoever has the file can read it.
+        Whether the artifact shall hold the document's text, from which passages are recalled when it is
+        asked. Whoever has the file can read it. Without, answers are made from σ alone, and names and
+        numbers blur.
     publish
         Called with an artifact that can be used already, once σ₀ is made and measured, and again with each
         better σ that training finds; their answers come without confidence. A compile that goes on from an
@@ -200,7 +226,7 @@ def compile(
     settings.check()
     progress = progress or Progress()
     model = model or load_model()
-    teacher = teacher or Teacher(model, document)
+    teacher = teacher or Teacher(model, document, pointed=settings.pointed)
     return _Compilation(teacher, questions, settings, work, progress, keep_text, publish).run(calibrate)
 
 
@@ -210,7 +236,7 @@ class _Compilation:
     def __init__(
         self,
         teacher: Teacher,
-        questions: Sequence[str],
+        questions: Sequence[str | UserQuestion],
         settings: Settings,
         work: Path | None,
         progress: Progress,
@@ -219,7 +245,10 @@ class _Compilation:
     ) -> None:
         self.teacher = teacher
         self.document, self.model = document, model = teacher.document, teacher.model
-        self.own_questions = [Question(text) for text in questions]
+        self.own_questions = [
+            Question(each) if isinstance(each, str) else Question(each.text, answers=each.answers)
+            for each in questions
+        ]
         self.settings = settings
         self.progress = progress
         self.keep_text = keep_text
@@ -245,6 +274,7 @@ class _Compilation:
         study, questions = self._ask()
         taught, held_out = self._teach(questions)
         self._full_pace = self._time_full(held_out.golds) if calibrate else None
+        taught = self._not_known_already(taught)
         yardstick = self._yardstick(held_out.golds)
         soft_prompt = self._warm_start(taught)
         data = self._data(study, taught, held_out)
@@ -252,7 +282,7 @@ class _Compilation:
             self.model,
             soft_prompt,
             self.objective,
-            taught.golds,
+            lessons(taught.golds),
             yardstick,
             schedule=self.settings.schedule,
             seed=self.settings.seed,
@@ -263,7 +293,7 @@ class _Compilation:
         )
         if trainer.run(self.progress):
             self.progress.note("Interrupted: sealing the best σ so far.")
-        calibration = self._calibrate(soft_prompt, held_out.golds) if calibrate else None
+        calibration = self._calibrate(soft_prompt, held_out.golds, study) if calibrate else None
         if calibrate and calibration is None:
             self.progress.note(
                 "Confidence was not calibrated, for lack of time: answers will come without it, and "
@@ -293,19 +323,14 @@ class _Compilation:
 
     def _ask(self) -> tuple[asking.Study, list[Question]]:
         """Give all questions, in an order in which every beginning covers the whole document."""
-        count = self.settings.self_study
-        if count is None:
-            count = asking.automatic_count(self.teacher.tokens)
-            if self.settings.training_free:
-                count = asking.brief_count(self.model, self.document)
-        self.progress.stage("asking", count)  # a little more where there are more spans than questions
+        count = self._questions_to_write()
+        self.progress.stage("asking", count)
         study = asking.self_study(
             self.model,
-            self.document,
+            self.teacher.passages,
             count,
             self.settings.seed,
             self.work,
-            brief_first=self.settings.minutes is not None,
             out_of_time=lambda: self._past(ASKING_ENDS),
             progress=self.progress.advance,
         )
@@ -319,25 +344,48 @@ class _Compilation:
         random.Random(self.settings.seed).shuffle(questions)
         return study, questions
 
+    def _questions_to_write(self) -> int:
+        """Choose how many questions the model writes."""
+        settings, tokens = self.settings, self.teacher.tokens
+        if settings.self_study is not None:
+            return settings.self_study
+        if settings.training_free:
+            return asking.A_ROUND * len(self.teacher.passages.sentences)
+        if settings.minutes is not None:
+            return max(asking.automatic_count(tokens), MOST_ROUNDS * len(self.teacher.passages.sentences))
+        return asking.automatic_count(tokens)
+
     def _teach(self, questions: Sequence[Question]) -> tuple[Taught, Taught]:
-        """Answer the questions to train on, and those held out."""
-        held = min(MOST_HELD_OUT, max(FEWEST_HELD_OUT, round(len(questions) * HELD_OUT_SHARE)))
-        held = min(held, len(questions) // 2)
+        """Answer the questions; give those to train on, and those held out."""
         self.progress.stage("teaching", len(questions))
-        held_out = teach(self.teacher, questions[:held], self.work, progress=self.progress.advance)
         taught = teach(
             self.teacher,
-            questions[held:],
+            questions,
             self.work,
+            accept=asking.Judge(self.teacher.passages).is_confirmed,
             out_of_time=lambda: self._past(TEACHING_ENDS),
             progress=self.progress.advance,
         )
-        if not taught.golds or not held_out.golds:
+        golds = taught.golds
+        if len(golds) < 2:
             raise QuestionsError(
-                "The model gave no usable answer to any of the questions, so there is nothing to learn "
-                "from. Try a larger model, or questions of your own (--questions)."
+                "The model gave no usable answer to nearly all of the questions, so there is nothing to "
+                "learn from. Try a larger model, or questions of your own (--questions)."
             )
-        return taught, held_out
+        held = min(MOST_HELD_OUT, max(FEWEST_HELD_OUT, round(len(golds) * HELD_OUT_SHARE)), len(golds) // 2)
+        return Taught(golds[held:], taught.dropped), Taught(golds[:held], 0)
+
+    def _not_known_already(self, taught: Taught) -> Taught:
+        """Leave out self-study questions that the model answers likewise without the document: no lesson."""
+        nothing = self.model.given(self.model.prefill(self.model.chat.reading("")))
+        kept = []
+        for gold, scores in zip(
+            taught.golds, nothing.score([gold.row for gold in taught.golds]), strict=True
+        ):
+            says = scores.argmax(1).tolist()
+            if gold.question.place is None or says != gold.tokens:
+                kept.append(gold)
+        return Taught(kept or taught.golds, taught.dropped + len(taught.golds) - len(kept))
 
     def _time_full(self, golds: Sequence[Gold]) -> Pace | None:
         """Time answers after the whole document; None where it was not read in this run."""
@@ -364,7 +412,7 @@ class _Compilation:
         )
 
     def _yardstick(self, golds: Sequence[Gold]) -> HeldOut:
-        """Measure the held-out questions without the document; with it is known already."""
+        """Measure the held-out questions without the document; what the teacher thinks is known already."""
         nothing = self.model.given(self.model.prefill(self.model.chat.reading("")))
         tokens = sum(len(gold.tokens) for gold in golds)
         total = 0.0
@@ -372,7 +420,8 @@ class _Compilation:
             gold_ids = torch.tensor(gold.tokens, device=scores.device)
             total += len(gold.tokens) * float(nll(scores, gold_ids))
         full = -sum(float(gold.log_probabilities.sum()) for gold in golds)
-        return HeldOut(golds, total / tokens, full / tokens)
+        recalled = [found for gold in golds if (found := gold.after(gold.recalling))]
+        return HeldOut(golds, recalled, total / tokens, full / tokens)
 
     def _warm_start(self, taught: Taught) -> SoftPrompt:
         """Make σ₀ from what the teacher read."""
@@ -449,43 +498,53 @@ class _Compilation:
         last = tokens if place == len(self.teacher.readings) - 1 else tokens - len(chat.between)
         return torch.arange(first, last)
 
-    def _calibrate(self, soft_prompt: SoftPrompt, golds: Sequence[Gold]) -> Calibration | None:
-        """Let σ answer the held-out questions, and learn from them what its own doubt says.
+    def _calibrate(
+        self, soft_prompt: SoftPrompt, golds: Sequence[Gold], study: asking.Study
+    ) -> Calibration | None:
+        """Let σ answer held-out questions as it will be asked, and some that nothing in the document answers.
 
         None where there is no time for it, or the user does not want to wait.
         """
         if self._past(1 / (1 - CALIBRATING)):
             return None
-        self.progress.stage("calibrating", len(golds))
+        passages = self.teacher.passages if self.keep_text else None
+        unanswerable = [*study.near_misses[:UNANSWERABLE_OF_A_KIND], *other_questions(UNANSWERABLE_OF_A_KIND)]
+        texts = [*(gold.question.text for gold in golds), *unanswerable]
+        self.progress.stage("calibrating", len(texts))
+        recalled = [NOTHING if passages is None else recall(passages, text) for text in texts]
+        chat = self.model.chat
         given = self.model.given(soft_prompt.prefix(self.model))
-        prompts = [gold.asking for gold in golds]
+        prompts = [chat.asking(text, found.text) for text, found in zip(texts, recalled, strict=True)]
         try:
             generations = given.generate(
                 prompts, max_tokens=LONGEST_ANSWER, entropies=True, progress=self.progress.advance
             )
         except KeyboardInterrupt:
             return None
-        decode = self.model.chat.decode
+        answers = [chat.decode(said.tokens) for said in generations]
+        features = [
+            features_of(said.log_probabilities, said.entropies, text, answer, found, passages)
+            for said, text, answer, found in zip(generations, texts, answers, recalled, strict=True)
+        ]
         return Calibration.fit(
-            [features_of(said.log_probabilities, said.entropies) for said in generations],
-            [
-                agrees(decode(said.tokens), decode(gold.tokens))
-                for said, gold in zip(generations, golds, strict=True)
-            ],
+            features[: len(golds)],
+            [agrees(said, chat.decode(gold.tokens)) for said, gold in zip(answers, golds, strict=False)],
+            unanswerable=features[len(golds) :],
+            recall=RECALL if self.keep_text else 0,
         )
 
     def _training_name(self, golds: Sequence[Gold], held_out: Sequence[Gold]) -> str:
         """Name the file of the training state by everything that the training depends on."""
-        data = [[(gold.asking, gold.tokens) for gold in part] for part in (golds, held_out)]
+        data = [[(gold.asking, gold.tokens) for gold in lessons(part)] for part in (golds, held_out)]
         return f"training-{key_of(str(self.settings), self.slots, data, self._taught_by())}"
 
     def _data_key(self, taught: Taught) -> str:
         """Name the questions and answers that σ₀ is made by."""
         return key_of([(gold.asking, gold.tokens) for gold in taught.golds], self._taught_by())
 
-    def _taught_by(self) -> list[int | None]:
+    def _taught_by(self) -> list[int | bool | None]:
         """Say how the teacher reads, beside what is the same for all that the work folder holds."""
-        return [self.teacher.reading_tokens, self.teacher.top_k]
+        return [self.teacher.reading_tokens, self.teacher.top_k, self.teacher.pointed]
 
     def _data(self, study: asking.Study, taught: Taught, held_out: Taught) -> dict[str, object]:
         golds = taught.golds
@@ -497,6 +556,9 @@ class _Compilation:
             "held_out": len(held_out.golds),
             "own_questions": len(self.own_questions),
             "self_study_questions": len(study.questions),
+            "written_questions": study.written,
+            "sentences": study.sentences,
+            "sentences_covered": study.covered,
             "dropped_questions": study.dropped,
             "dropped_answers": taught.dropped + held_out.dropped,
             "answer_tokens": sum(len(gold.tokens) for gold in golds),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 
 from precis.answer import LONGEST, Answer, answer
@@ -11,7 +11,9 @@ from precis.artifact import Artifact
 from precis.errors import ArtifactError, SettingsError
 from precis.language_model import Conditioned, LanguageModel
 from precis.model_source import load_model
-from precis.support import Passage, Support
+from precis.passages import Passages
+from precis.recall import NOTHING, RECALL
+from precis.recall import recall as recall_passages
 
 
 class Compiled:
@@ -35,17 +37,23 @@ class Compiled:
         self.model = model
         self._given: Conditioned = model.given(artifact.prefix(model))
         self._calibration = artifact.calibration
-        self._support: Support | None = None
+
+    @cached_property
+    def passages(self) -> Passages | None:
+        """What is recalled from; None where the file does not keep the document's text."""
+        document = self.artifact.document()
+        return None if document is None else Passages(document, self.model.chat)
 
     def ask(
         self,
         question: str,
         *,
         longest: int = LONGEST,
-        passages: int = 0,
+        recall: int | None = None,
+        refuse_below: float = 0.0,
         hear: Callable[[str], None] = lambda _: None,
     ) -> Answer:
-        """Answer a question from σ.
+        """Answer a question from σ and from what is recalled of the document.
 
         Parameters
         ----------
@@ -53,8 +61,11 @@ class Compiled:
             What to ask.
         longest
             The most tokens of an answer.
-        passages
-            How many passages of the document to give with it, at most.
+        recall
+            How many passages of the document stand beside σ, at most; they come with the answer. None: one,
+            where the file keeps the document's text.
+        refuse_below
+            Under this confidence the answer is that the document does not say; 0: never.
         hear
             Called with every new piece of text as soon as it is known.
 
@@ -63,22 +74,49 @@ class Compiled:
         QuestionsError
             The question is empty, or does not fit the model's window.
         ArtifactError
-            Passages are wanted, but the file does not keep the document's text.
+            Passages are wanted, but the file does not keep the document's text; or a refusal, but it holds no
+            confidence.
         SettingsError
-            Fewer than no passages are wanted.
+            Fewer than no passages are wanted, or the threshold is no probability.
         """
-        found = self._supporting(question, passages)
-        said = answer(self._given, question, longest=longest, hear=hear, calibration=self._calibration)
-        return replace(said, passages=found)
+        if not 0 <= refuse_below <= 1:
+            raise SettingsError(
+                f"The confidence to refuse below is {refuse_below}; it must lie between 0 and 1."
+            )
+        count = self._passages_wanted(recall)
+        calibration = self._calibration
+        if calibration is not None and calibration.recall != count:
+            calibration = None
+        if refuse_below and calibration is None:
+            raise ArtifactError(
+                "Answers can only be refused by their confidence, which this file does not hold for answers "
+                f"with {count} recalled passages. Compile the document again, or leave the threshold out."
+            )
+        passages = self.passages if count else None
+        recalled = NOTHING if passages is None else recall_passages(passages, question, count)
+        return answer(
+            self._given,
+            question,
+            longest=longest,
+            hear=hear,
+            recalled=recalled,
+            passages=passages,
+            calibration=calibration,
+            refuse_below=refuse_below,
+        )
 
-    def _supporting(self, question: str, count: int) -> tuple[Passage, ...]:
-        if count < 0:
-            raise SettingsError(f"--passages is {count}; it must be 0 or more.")
-        if not count:
-            return ()
-        if self._support is None:
-            self._support = Support.of(self.artifact, self.model.chat)
-        return self._support.find(question, count)
+    def _passages_wanted(self, recall: int | None) -> int:
+        kept = self.artifact.keeps_text
+        if recall is None:
+            return RECALL if kept else 0
+        if recall < 0:
+            raise SettingsError(f"The number of passages to recall is {recall}; it must be 0 or more.")
+        if recall and not kept:
+            raise ArtifactError(
+                f"The text of {self.artifact.manifest.document['name']} is not kept in this file, so nothing can "
+                "be recalled from it. Compile the document again without --no-text, or ask with --recall 0."
+            )
+        return recall
 
     def fallback_threshold(self, agreement: float) -> float:
         """Give the confidence under which to ask the full document, so that a share of answers agrees.

@@ -1,15 +1,16 @@
-"""Confidence: a calibrated probability that σ's answer agrees with the full document's.
+"""Confidence: a calibrated probability that an answer is right, and stands in the document.
 
-The model's own doubt (how improbable its tokens were, and how spread its distributions) says a lot about
-whether an answer is right, but not as a probability (Kadavath et al., 2022, arXiv 2207.05221). So at the
-end of a compile σ answers the held-out self-study questions, whose gold answers are known, and a
-logistic regression on two measures of that doubt is fitted to whether the answers agree: Platt's scaling
+What is seen of an answer says a lot about whether it is right, but not as a probability: the model's own
+doubt (Kadavath et al., 2022, arXiv 2207.05221), whether the document speaks of what is asked, and whether
+the answer was read there. So at the end of a compile σ answers the held-out self-study questions, whose gold
+answers are known, and questions that the document does not answer: about other texts, and near misses about
+its own. A logistic regression on those features is fitted to whether the answers are right: Platt's scaling
 (Platt, 1999).
 
-There are 4 to 32 such questions, which is few. Three things keep the fit honest. Its slopes have a
-Gaussian prior, so that they leave zero, and confidence leaves the base rate, only as far as the points
-bear it. They are never negative: less doubt never means less confidence. And where the fitted
-probabilities are counted on to choose a threshold, each point's comes from a fit to all the others.
+There are few such questions. Three things keep the fit honest. Its slopes have a Gaussian prior, so that
+they leave zero, and confidence leaves the base rate, only as far as the points bear it. They are never
+negative: less doubt never means less confidence. And where the fitted probabilities are counted on to choose
+a threshold, each point's comes from a fit to all the others.
 
 Questions that σ was trained on are not used: it has seen their gold answers, and a fit to them would
 promise for new questions what holds for those alone.
@@ -33,11 +34,18 @@ from precis.text_measures import token_f1
 # master, Ada Lund" do, "Ada Lund" and "Boris Lund, of Milo" do not.
 AGREEING_F1 = 0.5
 # What is seen of an answer; each is greater the surer the model was.
-FEATURES = ("mean log-probability", "negative highest entropy")
+FEATURES = (
+    "mean log-probability",
+    "negative highest entropy",
+    "question's words in the passages",
+    "answer's words in the passages",
+)
 # Standard deviation of the prior of a slope: one more standard deviation of a feature then changes the
 # odds by a factor of e or so.
 SLOPE_DEVIATION = 1.0
 NEWTON_STEPS = 50
+# How much the questions that the document does not answer weigh against those that it does.
+UNANSWERABLE_WEIGHT = 0.3
 # Shares of questions re-read at which a report states the agreement.
 RE_READ_SHARES = (0.0, 0.05, 0.1, 0.2, 0.3, 0.5, 1.0)
 BINS = 5
@@ -48,20 +56,6 @@ Floats = NDArray[np.float64]
 def agrees(said: str, gold: str) -> bool:
     """Whether an answer says what the full-document answer says, as far as words can tell."""
     return token_f1(said, gold) >= AGREEING_F1
-
-
-def features_of(log_probabilities: Sequence[float], entropies: Sequence[float]) -> tuple[float, float]:
-    """Give the `FEATURES` of one answer.
-
-    The mean tells how sure the model was of the whole; the highest entropy, of the one word that the
-    answer may hang on.
-
-    Parameters
-    ----------
-    log_probabilities, entropies
-        `[answer token]`, in nats: of the tokens chosen, and of the distributions they were chosen from.
-    """
-    return sum(log_probabilities) / len(log_probabilities), -max(entropies)
 
 
 @dataclass(frozen=True)
@@ -101,6 +95,8 @@ class Calibration:
         How many answers it was fitted to.
     fallback
         From the lowest threshold, which re-reads nothing, to 1, which re-reads everything.
+    recall
+        How many passages stood beside σ; answers that are given otherwise have no confidence.
     """
 
     mean: tuple[float, ...]
@@ -110,9 +106,17 @@ class Calibration:
     base_rate: float
     points: int
     fallback: tuple[FallbackStep, ...]
+    recall: int = 0
 
     @classmethod
-    def fit(cls, features: Sequence[Sequence[float]], agreed: Sequence[bool]) -> Calibration:
+    def fit(
+        cls,
+        features: Sequence[Sequence[float]],
+        agreed: Sequence[bool],
+        *,
+        unanswerable: Sequence[Sequence[float]] = (),
+        recall: int = 0,
+    ) -> Calibration:
         """Fit to answers of which it is known whether they agree.
 
         Parameters
@@ -121,9 +125,21 @@ class Calibration:
             `[answer, feature]`, at least one answer.
         agreed
             `[answer]`.
+        unanswerable
+            Those of answers to questions that the document does not answer, each of them wrong. However many
+            they are, they weigh together `UNANSWERABLE_WEIGHT` times as much as the others.
+        recall
+            How many passages stood beside σ.
         """
         given, outcomes = np.asarray(features, dtype=np.float64), np.asarray(agreed, dtype=np.float64)
-        mean, scale, intercept, slopes = _standardise_and_fit(given, outcomes)
+        weights = np.ones(len(outcomes))
+        points, told, weighed = given, outcomes, weights
+        if len(unanswerable):
+            share = UNANSWERABLE_WEIGHT * len(outcomes) / len(unanswerable)
+            points = np.vstack([given, np.asarray(unanswerable, dtype=np.float64)])
+            told = np.append(outcomes, np.zeros(len(unanswerable)))
+            weighed = np.append(weights, np.full(len(unanswerable), share))
+        mean, scale, intercept, slopes = _standardise_and_fit(points, told, weighed)
         return cls(
             mean=_rounded(mean),
             scale=_rounded(scale),
@@ -131,7 +147,10 @@ class Calibration:
             intercept=round(intercept, 9),
             base_rate=float(outcomes.mean()),
             points=len(outcomes),
-            fallback=_fallback_steps(_left_out_probabilities(given, outcomes), outcomes),
+            fallback=_fallback_steps(
+                _left_out_probabilities(points, told, weighed)[: len(outcomes)], outcomes
+            ),
+            recall=recall,
         )
 
     def probability(self, features: Sequence[float]) -> float:
@@ -175,28 +194,31 @@ class Calibration:
             base_rate=values["base_rate"],
             points=values["points"],
             fallback=tuple(FallbackStep(**step) for step in values["fallback"]),
+            recall=values["recall"],
         )
 
 
-def _standardise_and_fit(features: Floats, agreed: Floats) -> tuple[Floats, Floats, float, Floats]:
+def _standardise_and_fit(
+    features: Floats, agreed: Floats, weights: Floats
+) -> tuple[Floats, Floats, float, Floats]:
     """Give mean and scale of the features, the intercept and the slopes."""
     mean, scale = features.mean(axis=0), features.std(axis=0)
     scale[scale < 1e-9] = 1.0
-    intercept, slopes = _fit((features - mean) / scale, agreed)
+    intercept, slopes = _fit((features - mean) / scale, agreed, weights)
     return mean, scale, intercept, slopes
 
 
-def _fit(features: Floats, agreed: Floats) -> tuple[float, Floats]:
+def _fit(features: Floats, agreed: Floats, point_weights: Floats) -> tuple[float, Floats]:
     """Most probable intercept and slopes, no slope negative.
 
-    The optimum lies inside or on a face of the quadrant of non-negative slopes; with two features there
-    are four such sets of free slopes, and the best admissible one is the answer.
+    The optimum lies inside or on a face of the orthant of non-negative slopes; with four features there
+    are sixteen such sets of free slopes, and the best admissible one is the answer.
     """
     count = features.shape[1]
     best = (-math.inf, 0.0, np.zeros(count))
     for size in range(count + 1):
         for free in combinations(range(count), size):
-            height, weights = _maximise(features[:, free], agreed)
+            height, weights = _maximise(features[:, free], agreed, point_weights)
             if height > best[0] and (weights[1:] >= 0).all():
                 slopes = np.zeros(count)
                 slopes[list(free)] = weights[1:]
@@ -204,7 +226,7 @@ def _fit(features: Floats, agreed: Floats) -> tuple[float, Floats]:
     return best[1], best[2]
 
 
-def _maximise(features: Floats, agreed: Floats) -> tuple[float, Floats]:
+def _maximise(features: Floats, agreed: Floats, point_weights: Floats) -> tuple[float, Floats]:
     """Maximise the log-posterior by Newton's method; its height, and intercept and slopes.
 
     The intercept's prior is two more answers with average features, one that agrees and one that does
@@ -214,17 +236,19 @@ def _maximise(features: Floats, agreed: Floats) -> tuple[float, Floats]:
     average = np.eye(1, width).repeat(2, axis=0)
     inputs = np.vstack([np.column_stack([np.ones(len(features)), features]), average])
     outcomes = np.append(agreed, [0.0, 1.0])
+    counts = np.append(point_weights, [1.0, 1.0])
     precision = np.diag([0.0, *[SLOPE_DEVIATION**-2] * (width - 1)])
 
     def height(weights: Floats) -> float:
         logits = inputs @ weights
-        return float((outcomes * logits - np.logaddexp(0, logits)).sum() - weights @ precision @ weights / 2)
+        likelihood = counts * (outcomes * logits - np.logaddexp(0, logits))
+        return float(likelihood.sum() - weights @ precision @ weights / 2)
 
     weights = np.zeros(width)
     for _ in range(NEWTON_STEPS):
         likely = _sigmoid(inputs @ weights)
-        gradient = inputs.T @ (outcomes - likely) - precision @ weights
-        curvature = (inputs.T * (likely * (1 - likely))) @ inputs + precision
+        gradient = inputs.T @ (counts * (outcomes - likely)) - precision @ weights
+        curvature = (inputs.T * (counts * likely * (1 - likely))) @ inputs + precision
         step = np.linalg.solve(curvature, gradient)
         while height(weights + step) < height(weights) and np.abs(step).max() > 1e-9:
             step /= 2
@@ -234,14 +258,16 @@ def _maximise(features: Floats, agreed: Floats) -> tuple[float, Floats]:
     return height(weights), weights
 
 
-def _left_out_probabilities(features: Floats, agreed: Floats) -> Floats:
+def _left_out_probabilities(features: Floats, agreed: Floats, weights: Floats) -> Floats:
     """Probability of each point by a fit to all the others, `[point]`."""
     if len(agreed) == 1:
         return np.array([0.5])
     found = []
     for point in range(len(agreed)):
         others = np.arange(len(agreed)) != point
-        mean, scale, intercept, slopes = _standardise_and_fit(features[others], agreed[others])
+        mean, scale, intercept, slopes = _standardise_and_fit(
+            features[others], agreed[others], weights[others]
+        )
         found.append(_sigmoid(intercept + (features[point] - mean) / scale @ slopes))
     return np.array(found)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -26,11 +26,9 @@ from rich.table import Table
 from precis.artifact import Manifest
 from precis.break_even import BreakEven
 from precis.confidence import Reliability
-from precis.evaluation import MethodScores, Report
+from precis.evaluation import Report
+from precis.measures import ANSWERS, OPTIMISATION, Measure, basis, comparison, headline, shown
 from precis.progress import Progress, StageTime
-
-# Up to so many methods, each is a column of the table.
-FEW_METHODS = 3
 
 
 class Bars(Progress):
@@ -105,19 +103,31 @@ def describe(console: Console, manifest: Manifest, path: Path) -> None:
         f"seed {manifest.seed}",
         "trained on": f"{data['questions']} questions ({data['dropped_questions']} questions and "
         f"{data['dropped_answers']} answers dropped); the teacher read {data['teacher_reads']}",
-        "recovery": f"{_number(fidelity['recovery'])} on {data['held_out']} held-out questions "
-        f"(NLL {_number(fidelity['nll_none'])} without the document, {_number(fidelity['nll'])} with the "
-        f"soft prompt, {_number(fidelity['nll_full'])} with the full document)",
+        "sentences": _covered(data),
+        "recovery": f"{_number(fidelity['recovery'])} on {data['held_out']} held-out questions, a measure of "
+        f"the optimisation (NLL {_number(fidelity['nll_none'])} without the document, "
+        f"{_number(fidelity['nll'])} with the soft prompt, {_number(fidelity['nll_full'])} with the full "
+        "document)",
         "confidence": _calibrated(manifest.confidence),
-        "text": "kept in the file" if "pages" in manifest.document else "not kept in the file",
+        "text": "kept in the file: answers recall passages from it"
+        if "pages" in manifest.document
+        else "not kept: answers are from the soft prompt alone",
         "file": f"{path} ({path.stat().st_size / 1e6:.1f} MB)",
     }
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
     for name, value in rows.items():
-        table.add_row(name, escape(value))
+        if value:
+            table.add_row(name, escape(value))
     console.print(table)
+
+
+def _covered(data: dict[str, Any]) -> str:
+    """Say how much of the document was asked about; files of earlier versions do not tell."""
+    if "sentences" not in data:
+        return ""
+    return f"{data['sentences_covered']} of {data['sentences']} have a question of self-study"
 
 
 def show_break_even(console: Console, found: BreakEven) -> None:
@@ -175,72 +185,52 @@ def _percent(value: float | None) -> str:
     return "–" if value is None else f"{100 * value:.1f} %"
 
 
-def _hundredths(value: float | None) -> str:
-    return "–" if value is None else f"{value:.2f}"
-
-
-def _whole_percent(value: float | None) -> str:
-    return "–" if value is None else f"{100 * value:.0f} %"
-
-
 def _whole(value: float | None) -> str:
     return "–" if value is None else f"{value:,.0f}"
 
 
-def _megabytes(value: float | None) -> str:
-    return "–" if value is None else f"{value / 1e6:.1f}"
-
-
-def _interval(value: tuple[float, float] | None) -> str:
-    return "–" if value is None else f"{value[0]:.2f}…{value[1]:.2f}"
-
-
-# What is shown of a method: the measure in words, its field in `MethodScores`, and its form.
-MEASURES: tuple[tuple[str, str, Callable[[float | None], str]], ...] = (
-    ("NLL of the full-document answer, a token", "nll", _number),
-    ("KL to the full document, a token", "kl", _number),
-    ("same most likely token", "top1", _percent),
-    ("answer matches the full document's (F1)", "match", _percent),
-    ("human answers: exact match", "em", _percent),
-    ("human answers: F1", "f1", _percent),
-    ("positions before the question", "prompt_positions", _whole),
-    ("their memory, MB", "prefix_bytes", _megabytes),
-    ("time to first token, s", "first_token_s", _number),
-    ("tokens a second after it", "tokens_per_s", _tenths),
-    ("failures", "failures", _whole),
-)
-# What fits a line of 80 characters: recovery says what NLL does, and the report's JSON has it all.
-BRIEF_MEASURES: tuple[tuple[str, str, Callable[[float | None], str]], ...] = (
-    ("KL", "kl", _number),
-    ("top-1", "top1", _whole_percent),
-    ("match", "match", _whole_percent),
-    ("F1", "f1", _whole_percent),
-    ("slots", "prompt_positions", _whole),
-    ("first s", "first_token_s", _hundredths),
-    ("failed", "failures", _whole),
-)
-
-
 def show_report(console: Console, report: Report) -> None:
-    """Show the comparison as a table: one column a method if there are few, else one row a method."""
-    title = (
-        f"{report.questions} questions on {report.document}, {report.model}, "
-        f"{report.ratio:.1f} document tokens a slot"
+    """Show what came out, right answers first, then what they cost, then the measures of the optimisation."""
+    console.print(f"[bold]{escape(headline(report))}[/bold]", soft_wrap=True)
+    console.print(f"{basis(report)}\n", soft_wrap=True)
+    console.print(
+        _table(
+            f"{report.questions} questions on {report.document}, {report.model}, "
+            f"{report.ratio:.1f} document tokens a slot",
+            report,
+            ANSWERS,
+        )
     )
-    many = len(report.methods) > FEW_METHODS
-    table = _method_rows(title, report.methods) if many else _method_columns(title, report.methods)
-    console.print(table)
+    for found in report.comparisons:
+        console.print(f"  {escape(comparison(found))}", soft_wrap=True)
+    console.print()
+    console.print(
+        _table("How near the optimisation came to the full document's own answers", report, OPTIMISATION)
+    )
     for name, scores in report.methods.items():
         if scores.reason is not None:
             console.print(f"[yellow]{name} failed:[/yellow] {escape(scores.reason)}", soft_wrap=True)
-    sigma = report.methods["precis"]
-    interval = "" if sigma.interval is None else f" (95 % interval {_interval(sigma.interval)})"
-    console.print(
-        f"[bold]Recovery {_number(report.recovery)}[/bold]{interval}: of what the document adds over "
-        "knowing nothing, the part that the soft prompt keeps."
-    )
     if report.reliability is not None:
         _show_reliability(console, report.reliability)
+
+
+def _table(title: str, report: Report, measures: tuple[Measure, ...]) -> Table:
+    """One row a method, one column a measure; what has an interval shows it beside."""
+    table = Table(title=escape(title), title_justify="left", box=None, padding=(0, 1, 0, 0))
+    table.add_column("method", overflow="fold")
+    columns = shown(report, measures)
+    for measure in columns:
+        table.add_column(measure.name, justify="right", no_wrap=True)
+        if measure.interval:
+            table.add_column("95 %", justify="right", no_wrap=True)
+    for name, scores in report.methods.items():
+        values: list[str] = []
+        for measure in columns:
+            values.append(measure.text(scores))
+            if measure.interval:
+                values.append(measure.bounds(scores).replace(" to ", "…").removesuffix(" %"))
+        table.add_row(escape(name), *values)
+    return table
 
 
 def _show_reliability(console: Console, found: Reliability) -> None:
@@ -252,36 +242,20 @@ def _show_reliability(console: Console, found: Reliability) -> None:
     )
 
 
-def _method_columns(title: str, methods: Mapping[str, MethodScores]) -> Table:
-    table = Table(title=title, title_justify="left")
-    table.add_column("")
-    for name in methods:
-        table.add_column(name, justify="right")
-    for label, measure, show in MEASURES:
-        table.add_row(label, *(show(getattr(scores, measure)) for scores in methods.values()))
-    return table
-
-
-def _method_rows(title: str, methods: Mapping[str, MethodScores]) -> Table:
-    table = Table(title=title, title_justify="left", box=None, padding=(0, 1, 0, 0))
-    # what no method has takes no room: human answers where there are none, failures
-    shown = [item for item in BRIEF_MEASURES if any(getattr(scores, item[1]) for scores in methods.values())]
-    table.add_column("method", overflow="fold")
-    for label in ("recovery", "95 %", *(label for label, _, _ in shown)):
-        table.add_column(label, justify="right", no_wrap=True)
-    for name, scores in methods.items():
-        values = [show(getattr(scores, measure)) for _, measure, show in shown]
-        table.add_row(name, _number(scores.recovery), _interval(scores.interval), *values)
-    return table
+# Whether an answer is right, in as many characters; nothing where it is not known.
+MARKS = {True: "✓ right", False: "✗ wrong", None: " " * 7}
 
 
 def show_answers(console: Console, report: Report, count: int) -> None:
-    """Show some answers side by side."""
+    """Show some answers side by side, each marked as right or wrong."""
     asked = [record for record in report.asked if record.methods]
     step = max(1, len(asked) // max(1, count))
     widest = max(map(len, report.methods))
     for record in asked[::step][:count]:
         console.print(f"\n[bold]{escape(record.question)}[/bold]")
         for name in report.methods:
-            said = record.methods[name].text if name in record.methods else None
-            console.print(f"  {name:<{widest}} {'–' if said is None else escape(said)}", soft_wrap=True)
+            found = record.methods.get(name)
+            said = "–" if found is None or found.text is None else escape(found.text)
+            console.print(
+                f"  {name:<{widest}} {MARKS[None if found is None else found.right]} {said}", soft_wrap=True
+            )

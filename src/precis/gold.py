@@ -1,8 +1,10 @@
 """ŷ, the gold answers: what the frozen model says with the whole document before it.
 
-The document is read once; all questions are answered in batches against that one prefix. Where the
-document does not fit the model's window, the teacher reads windows of neighbouring spans instead, each
-question going to the window in whose middle its span stands.
+The document is read once; all questions are answered in batches against that one prefix. A question that was
+written about a sentence has the passage with that sentence before it: a small model with a long document
+before it misses what it is not pointed to. Where the document does not fit the model's window, the teacher
+reads windows of neighbouring spans instead, each question going to the window in whose middle its span
+stands.
 """
 
 from __future__ import annotations
@@ -10,7 +12,8 @@ from __future__ import annotations
 import time
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -43,7 +46,11 @@ class Gold:
     question
         What was asked.
     asking
-        The tokens of the prompt after the document.
+        The tokens of the prompt after the document: the question alone.
+    recalling
+        The same with the passage that is recalled for the question before it; None where none is found.
+    misled
+        The same with a passage that does not answer it; None where there is no other one.
     tokens
         `[answer token]`: the answer, with the stop token where the model ended it.
     log_probabilities
@@ -54,6 +61,8 @@ class Gold:
 
     question: Question
     asking: list[int]
+    recalling: list[int] | None
+    misled: list[int] | None
     tokens: list[int]
     log_probabilities: Tensor
     top_ids: Tensor
@@ -63,6 +72,10 @@ class Gold:
     def row(self) -> Row:
         """Prompt and answer, for scoring and training."""
         return Row(self.asking, self.tokens)
+
+    def after(self, prompt: list[int] | None) -> Gold | None:
+        """Give the same answer after another prompt, such as `recalling`; None where there is none."""
+        return None if prompt is None else replace(self, asking=prompt)
 
     @property
     def mass(self) -> float:
@@ -91,6 +104,8 @@ class Teacher:
         fits the window, else `WINDOW_TOKENS`.
     top_k
         How many of the most likely tokens to keep at each position of an answer.
+    pointed
+        Whether the passage with the sentence that a question was written about stands before the question.
 
     Attributes
     ----------
@@ -105,10 +120,12 @@ class Teacher:
         *,
         reading_tokens: int | None = None,
         top_k: int = TOP_K,
+        pointed: bool = True,
     ) -> None:
         self.model = model
         self.document = document
         self.reading_tokens = reading_tokens
+        self.pointed = pointed
         self.top_k = min(top_k, model.network.config.get_text_config().vocab_size)
         self.tokens = model.chat.document_tokens(document.text)
         room = min(ROOM, model.window // 4)
@@ -139,6 +156,20 @@ class Teacher:
                 return readings
             first += max(1, (last + 1 - first) // 2)
 
+    @cached_property
+    def passages(self) -> Passages:
+        """The document's passages."""
+        return Passages(self.document, self.model.chat)
+
+    def prompts(self, question: Question) -> tuple[list[int], list[int] | None, list[int] | None]:
+        """Give the question alone, with the passage that is recalled for it, and with the next best one."""
+        chat, passages = self.model.chat, self.passages
+        found = passages.find(question.text, 2)
+        recalling, misled = (
+            chat.asking(question.text, found[place].text) if len(found) > place else None for place in (0, 1)
+        )
+        return chat.asking(question.text), recalling, misled
+
     def prefix(self, place: int) -> Prefix:
         """Let the model read one of the `readings`; the last one read is remembered."""
         if self._read is None or self._read[0] != place:
@@ -161,28 +192,23 @@ class Teacher:
     def assign(self, questions: Sequence[Question]) -> dict[int, list[int]]:
         """Say which questions (by their numbers) belong to which reading.
 
-        A question that came from no span goes where most of its words stand (BM25).
+        A question that came from no sentence goes where most of its words stand (BM25).
         """
+        if self.reads_whole:
+            return {0: list(range(len(questions)))} if questions else {}
         assigned: dict[int, list[int]] = {}
-        homeless = [number for number, question in enumerate(questions) if question.span is None]
-        found = dict(zip(homeless, self._retrieve([questions[n].text for n in homeless]), strict=True))
         for number, question in enumerate(questions):
-            span = found[number] if question.span is None else question.span
-            assigned.setdefault(self._reading_of(span), []).append(number)
+            place = question.place
+            if place is None:
+                (place,) = self.passages.best_starts([question.text])
+            assigned.setdefault(self._reading_of(place), []).append(number)
         return dict(sorted(assigned.items()))
 
-    def _reading_of(self, span: int) -> int:
-        if self.reads_whole:
-            return 0
+    def _reading_of(self, place: int) -> int:
+        """Choose the reading in whose middle a character stands."""
+        span = bisect_right(self.spans, place, key=lambda span: span.start) - 1
         middles = [abs((reading.first + reading.last) / 2 - span) for reading in self.readings]
         return middles.index(min(middles))
-
-    def _retrieve(self, texts: Sequence[str]) -> list[int]:
-        if self.reads_whole or not texts:
-            return [0] * len(texts)
-        passages = Passages(self.document.text, self.model.chat)
-        starts = [span.start for span in self.spans]
-        return [bisect_right(starts, start) - 1 for start in passages.best_starts(texts)]
 
 
 @dataclass(frozen=True)
@@ -194,7 +220,7 @@ class Taught:
     golds
         One a question that was answered well, in the order of the questions.
     dropped
-        How many answers were empty or degenerate.
+        How many answers were empty, degenerate or not accepted.
     """
 
     golds: list[Gold]
@@ -206,15 +232,19 @@ def teach(
     questions: Sequence[Question],
     work: WorkFolder,
     *,
+    accept: Callable[[Question, str], bool] = lambda question, answer: True,
     out_of_time: Callable[[], bool] = lambda: False,
     progress: Callable[[int], None] = lambda _: None,
 ) -> Taught:
-    """Answer all questions greedily with the document in context.
+    """Answer all questions greedily with the document in context; the user's own answers are taken as they
+    are.
 
     The work folder keeps every finished chunk of answers.
 
     Parameters
     ----------
+    accept
+        Says whether an answer to a question is worth learning.
     out_of_time
         Asked after every chunk; where it says yes, the rest stays unanswered.
     progress
@@ -229,16 +259,19 @@ def teach(
         for start in range(0, len(numbers), CHUNK):
             chunk = numbers[start : start + CHUNK]
             asked = [questions[number] for number in chunk]
-            texts = [question.text for question in asked]
-            key = key_of(teacher.readings[place].text, texts, teacher.top_k, LONGEST_ANSWER)
+            prompts = [_prompt(teacher, question) for question in asked]
+            own = [question.answers[:1] for question in asked]
+            key = key_of(teacher.readings[place].text, prompts, own, teacher.top_k, LONGEST_ANSWER)
             name = f"gold-{place:05d}-{key}"
             kept = work.read_tensors(name)
             if kept is None:
-                kept = _answer(teacher.model, teacher.prefix(place), asked, teacher.top_k), None
+                kept = _answers(teacher, teacher.prefix(place), asked, prompts), None
                 work.write_tensors(name, kept[0])
-            tensors = kept[0]
-            for number, gold in zip(chunk, _unpack(teacher.model, asked, tensors), strict=True):
-                if not degenerate(gold.tokens, teacher.model):
+            for number, gold in zip(chunk, _unpack(teacher, asked, kept[0]), strict=True):
+                said = teacher.model.chat.decode(gold.tokens)
+                if gold.question.answers or (
+                    not degenerate(gold.tokens, teacher.model) and accept(gold.question, said)
+                ):
                     golds[number] = gold
             answered += len(chunk)
             progress(len(chunk))
@@ -251,16 +284,44 @@ def _taught(golds: dict[int, Gold], answered: int) -> Taught:
     return Taught([golds[number] for number in sorted(golds)], answered - len(golds))
 
 
-def _answer(
-    model: LanguageModel, prefix: Prefix, questions: Sequence[Question], top_k: int
+def _prompt(teacher: Teacher, question: Question) -> list[int]:
+    """Give what the teacher is asked: with the passage before it where a question's place is known."""
+    chat = teacher.model.chat
+    if not teacher.pointed or question.place is None:
+        return chat.asking(question.text)
+    return chat.asking(question.text, teacher.passages.around(question.place))
+
+
+def _answers(
+    teacher: Teacher, prefix: Prefix, questions: Sequence[Question], prompts: Sequence[Sequence[int]]
 ) -> dict[str, Tensor]:
     """Answer one chunk; everything worth keeping, as tensors."""
-    generations = model.given(prefix).generate(
-        [model.chat.asking(question.text) for question in questions],
-        max_tokens=LONGEST_ANSWER,
-        top_k=top_k,
+    model, given = teacher.model, teacher.model.given(prefix)
+    written = [number for number, question in enumerate(questions) if not question.answers]
+    said = given.generate(
+        [prompts[number] for number in written], max_tokens=LONGEST_ANSWER, top_k=teacher.top_k
     )
-    return _pack(generations)
+    generations = dict(zip(written, said, strict=True))
+    own = [number for number in range(len(questions)) if number not in generations]
+    rows = [Row(prompts[n], model.chat.answering(questions[n].answers[0])[:LONGEST_ANSWER]) for n in own]
+    generations |= {
+        number: _as_if_said(row, scores, teacher.top_k)
+        for number, row, scores in zip(own, rows, given.score(rows), strict=True)
+    }
+    return _pack([generations[number] for number in range(len(questions))])
+
+
+def _as_if_said(row: Row, scores: Tensor, top_k: int) -> Generation:
+    """Give a known answer with what the teacher thinks of it, from its scores `[answer token, vocabulary]`."""
+    top = scores.topk(top_k, dim=-1)
+    chosen = torch.tensor(row.answer, device=scores.device).unsqueeze(1)
+    return Generation(
+        tokens=list(row.answer),
+        finished=True,
+        log_probabilities=scores.gather(1, chosen).squeeze(1).tolist(),
+        top_ids=top.indices.tolist(),
+        top_log_probabilities=top.values.tolist(),
+    )
 
 
 def _pack(generations: Sequence[Generation]) -> dict[str, Tensor]:
@@ -275,13 +336,13 @@ def _pack(generations: Sequence[Generation]) -> dict[str, Tensor]:
     }
 
 
-def _unpack(model: LanguageModel, questions: Sequence[Question], tensors: dict[str, Tensor]) -> list[Gold]:
+def _unpack(teacher: Teacher, questions: Sequence[Question], tensors: dict[str, Tensor]) -> list[Gold]:
     lengths = tensors["lengths"].tolist()
     parts = {name: torch.split(tensors[name], lengths) for name in tensors if name != "lengths"}
     return [
         Gold(
             question,
-            model.chat.asking(question.text),
+            *teacher.prompts(question),
             parts["tokens"][number].tolist(),
             parts["log_probabilities"][number],
             parts["top_ids"][number].long(),

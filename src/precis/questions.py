@@ -1,8 +1,12 @@
-"""z, the questions that σ is trained on: the user's own, and self-study.
+"""z, the questions that σ is taught: the user's own, and self-study.
 
-In self-study the model writes questions about every span of the document. Asked plainly, a small
-model writes rubbish. Two things help it: worked turns (passage, question) before the passage, and a
-forced beginning of the question, which is also what makes the questions differ.
+In self-study the model writes questions about every sentence of the document. A small model writes more
+nonsense than sense, so that writing is cheap and choosing is what counts. Two things help it to write:
+worked turns (passage, question) before the passage, and a forced beginning of the question, which is also
+what makes the questions differ. Three things choose (round-trip consistency: Alberti et al., 2019, arXiv
+1906.05416), from the cheapest on: the question must be made of the document's words and lead back to its
+sentence (`is_about`); the model must answer it from the sentence alone, in the sentence's words
+(`is_supported`); and the teacher, who has the whole document, must give the same answer (`gold.teach`).
 """
 
 from __future__ import annotations
@@ -10,48 +14,77 @@ from __future__ import annotations
 import math
 import random
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 from precis.chat import Turn
-from precis.decoding import ROWS_AT_ONCE, Request, Sampling
-from precis.document import Document
+from precis.decoding import Generation, Request, Sampling
+from precis.language import Language
 from precis.language_model import LanguageModel
+from precis.passages import Passages
 from precis.prefix import Prefix
-from precis.spans import spans_of, spread_out
+from precis.spans import spread_out
 from precis.work_folder import WorkFolder, key_of
 
-QUESTIONS_A_ROOT = 10
-FEWEST, MOST = 64, 4096
-LONGEST_QUESTION = 32
-TEMPERATURE = 0.7
-# Even a compile that is out of time asks this many, or there is nothing to learn from.
+CANDIDATES_A_ROOT = 50
+FEWEST, MOST = 64, 100_000
+LONGEST_QUESTION = 24
+LONGEST_BARE_ANSWER = 32
+# The forced beginnings make the questions differ; what follows them is nearly certain to make sense.
+TEMPERATURE = 0.3
+# Questions about one sentence in one round through the document, and how many of them begin with its own
+# words: three times as many of those are worth teaching.
+A_ROUND, OWN_WORDS = 8, 5
+# A sentence that has so many questions worth teaching is not asked about again.
+WANTED = 4
+# Sentences that are asked about together.
+SENTENCES_AT_ONCE = 24
+# Even a compile that is out of time keeps so many questions, or there is nothing to learn from.
 ENOUGH = 8
-# Questions a span in the first round, where time is short.
-BRIEF = 8
+# Share of a text's words that must stand where they should.
+MOST_WORDS = 0.7
+# Near misses kept for calibrating confidence.
+NEAR_MISSES = 64
 
 BEGINNINGS = (
-    "What",
     "Who",
+    "What",
     "When",
     "Where",
     "Why",
     "How",
-    "How many",
     "Which",
-    "What is",
-    "What was",
+    "How many",
+    "What is the",
+    "Who is",
     "What did",
-    "In what",
-    "What kind of",
-    "What happened",
-    "Who was",
-    "How did",
+    "When does",
+    "Where is",
     "How much",
-    "What are",
-    "According to the text, what",
+    "What kind of",
     "What does",
+    "How long",
+    "What was",
+    "Where does",
+    "What are",
+    "In what",
+    "Whose",
+    "When was",
+    "What is",
+    "On which",
+    "How does",
+    "At what",
+    "What happens",
+    "From where",
+    "By whom",
 )
+
+# Before a word, and before a name, of the sentence itself.
+BEFORE_A_WORD = ("What is the", "Which", "How many", "What")
+BEFORE_A_NAME = ("What is", "Who is", "Where is", "What does")
+_NAME = re.compile(r"(?<=[\w,;:(] )[A-Z]\w+(?: [A-Z]\w+)*")
 
 _WORKED = (
     Turn(
@@ -76,152 +109,204 @@ class Question:
     ----------
     text
         The question.
-    span
-        The number of the span that it was written about; None for the user's own.
+    place
+        The character of the document's text at which the sentence starts that it was written about; None for
+        the user's own.
+    bare
+        What the model answers from that sentence alone; empty for the user's own.
+    answers
+        The user's own answers, if there are any: σ is then taught the first of them.
     """
 
     text: str
-    span: int | None = None
+    place: int | None = None
+    bare: str = ""
+    answers: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
+@dataclass
 class Study:
-    """What self-study gave: the questions, and how many were dropped as degenerate or repeated."""
+    """What self-study gave.
 
-    questions: list[Question]
-    dropped: int
+    Parameters
+    ----------
+    questions
+        Those that are worth teaching.
+    near_misses
+        Some that are about the document, but that it does not seem to answer.
+    written
+        How many were written.
+    sentences
+        How many sentences were asked about.
+    """
+
+    questions: list[Question] = field(default_factory=list)
+    near_misses: list[str] = field(default_factory=list)
+    written: int = 0
+    sentences: int = 0
+
+    @property
+    def dropped(self) -> int:
+        """How many were not worth teaching."""
+        return self.written - len(self.questions)
+
+    @property
+    def covered(self) -> int:
+        """How many sentences have a question."""
+        return len({question.place for question in self.questions if question.place is not None})
 
 
 def automatic_count(document_tokens: int) -> int:
-    """How many questions a document of that length gets: 10 times the root of its tokens, within bounds.
+    """How many questions are written about a document: 50 times the root of its tokens, within bounds.
 
-    More questions raise recovery (docs/experiments.md) and take time in proportion; the root keeps the
-    time of a document of a few pages to minutes on two cores, and that of a book bearable.
+    That is about twenty a sentence for a few pages, of which three are worth teaching. The root keeps the
+    time of a short document to minutes on two cores, and that of a book bearable.
     """
-    return min(MOST, max(FEWEST, round(QUESTIONS_A_ROOT * math.sqrt(document_tokens))))
-
-
-def brief_count(model: LanguageModel, document: Document) -> int:
-    """How many questions make the shortest self-study: a few for every span."""
-    return BRIEF * len(spans_of(document.text, model.chat))
+    return min(MOST, max(FEWEST, round(CANDIDATES_A_ROOT * math.sqrt(document_tokens))))
 
 
 def self_study(
     model: LanguageModel,
-    document: Document,
+    passages: Passages,
     count: int,
     seed: int,
     work: WorkFolder,
     *,
-    brief_first: bool = False,
     out_of_time: Callable[[], bool] = lambda: False,
     progress: Callable[[int], None] = lambda _: None,
 ) -> Study:
-    """Let the model write about `count` questions, the same number for every span.
+    """Let the model write about `count` questions, about every sentence, and choose.
 
-    Finished spans are kept in the work folder. Spans are visited in an order that leaves no part of
-    the document out for long, so that a run that is stopped early has asked about all parts.
+    It goes round the document several times, each time with a few questions about every sentence that has not
+    enough of them yet, and visits the sentences in an order that leaves no part out for long: a study that is
+    stopped early has asked about all parts. What is finished is kept in the work folder.
 
     Parameters
     ----------
-    brief_first
-        Whether to go round the document twice, with a few questions a span in the first round: time that
-        runs out then leaves no part unasked. It costs the reading of every span once more.
     out_of_time
-        Asked after every batch of spans; where it says yes, the study ends with what it has.
+        Asked after every batch of sentences; where it says yes, the study ends with what it has.
     progress
         Called with the number of questions just written.
     """
-    spans = spans_of(document.text, model.chat) if count else []
-    shares = _shares(count, [span.tokens for span in spans])
-    writer = _Writer(model, [document.text[span.start : span.end].strip() for span in spans], work)
-    written: dict[int, list[str]] = {}
-    for turn, counts in enumerate(_rounds(shares) if brief_first else [shares]):
-        for batch in _batches([(place, counts[place]) for place in spread_out(len(spans)) if counts[place]]):
-            for place, texts in writer.write(batch, seed + turn * 7919).items():
-                written[place] = written.get(place, []) + texts
-            progress(sum(share for _, share in batch))
-            if out_of_time() and len(_gather(written).questions) >= ENOUGH:
-                return _gather(written)
-    return _gather(written)
+    writer = _Writer(model, passages, work)
+    study = Study(sentences=len(passages.sentences))
+    turn = 0
+    while study.written < count:
+        order = [place for place in spread_out(len(passages.sentences)) if writer.wants(place, study)]
+        # at the end a part of a round: as much of the document as there are questions left for
+        order = order[: max(1, (count - study.written) // A_ROUND)]
+        if not order:
+            break
+        for start in range(0, len(order), SENTENCES_AT_ONCE):
+            batch = order[start : start + SENTENCES_AT_ONCE]
+            writer.write(batch, turn, seed, study)
+            progress(A_ROUND * len(batch))
+            if out_of_time() and len(study.questions) >= ENOUGH:
+                return _gathered(study)
+        turn += 1
+    return _gathered(study)
 
 
-def _batches(shares: Sequence[tuple[int, int]]) -> Iterator[list[tuple[int, int]]]:
-    """Join spans until their questions fill a step."""
-    batch: list[tuple[int, int]] = []
-    for place, count in shares:
-        if batch and sum(share for _, share in batch) + count > ROWS_AT_ONCE:
-            yield batch
-            batch = []
-        batch.append((place, count))
-    if batch:
-        yield batch
-
-
-def _rounds(shares: Sequence[int]) -> list[list[int]]:
-    """Split the spans' shares into a brief round and the rest."""
-    brief = [min(BRIEF, share) for share in shares]
-    return [brief, [share - few for share, few in zip(shares, brief, strict=True)]]
+def _gathered(study: Study) -> Study:
+    study.questions = without_repeats(study.questions)
+    study.near_misses = study.near_misses[:NEAR_MISSES]
+    return study
 
 
 class _Writer:
-    """Lets the model write questions about passages, those about several passages together."""
+    """Lets the model write questions about sentences, those about several together, and chooses."""
 
-    def __init__(self, model: LanguageModel, passages: Sequence[str], work: WorkFolder) -> None:
+    def __init__(self, model: LanguageModel, passages: Passages, work: WorkFolder) -> None:
         self.model = model
         self.passages = passages
         self.work = work
         self._stops = model.chat.tokens_with("?\n")
+        self._judge = Judge(passages)
         self._worked: Prefix | None = None
+        self._nothing: Prefix | None = None
 
-    def write(self, batch: Sequence[tuple[int, int]], seed: int) -> dict[int, list[str]]:
-        """Write questions that the work folder does not hold yet.
-
-        Parameters
-        ----------
-        batch
-            Places of passages, and how many questions to write about each.
-        seed
-            Decides the beginnings and what is sampled.
-
-        Returns
-        -------
-        By place, what was written.
-        """
-        chat = self.model.chat
-        texts: dict[int, list[str]] = {}
-        names: dict[int, str] = {}
-        requests: list[Request] = []
-        begun: list[tuple[int, str]] = []
-        for place, count in batch:
-            before, reading = chat.conversation(_WORKED, _REQUEST + self.passages[place])
-            beginnings = _beginnings(count, seed + place)
-            key = key_of(before, reading, beginnings, seed, place, LONGEST_QUESTION, TEMPERATURE)
-            names[place] = f"questions-{place:05d}-{key}"
-            kept = self.work.read_json(names[place])
-            if kept is not None:
-                texts[place] = list(kept)
-                continue
-            prefix = self.model.prefill(reading, after=self._worked_turns(before))
-            requests += self._requests(prefix, beginnings, seed * 100_003 + place * MOST)
-            begun += [(place, beginning) for beginning in beginnings]
-        new: dict[int, list[str]] = {}
-        for (place, beginning), said in zip(begun, self.model.generate(requests), strict=True):
-            new.setdefault(place, []).append(chat.decode([*chat.encode(beginning), *said.tokens]))
-        for place, written in new.items():
-            self.work.write_json(names[place], written)
-        return texts | new
-
-    def _requests(self, prefix: Prefix, beginnings: Sequence[str], seed: int) -> list[Request]:
-        return [
-            Request(
-                prefix,
-                self.model.chat.encode(beginning),
-                LONGEST_QUESTION,
-                Sampling(temperature=TEMPERATURE, seed=seed + number, stops=self._stops),
-            )
-            for number, beginning in enumerate(beginnings)
+    def write(self, batch: Sequence[int], turn: int, seed: int, study: Study) -> None:
+        """Write a round of questions about some sentences, and add what is good to the study."""
+        key = key_of(batch, turn, seed, BEGINNINGS, LONGEST_QUESTION, LONGEST_BARE_ANSWER, TEMPERATURE)
+        name = f"questions-{turn:03d}-{batch[0]:06d}-{key}"
+        kept = self.work.read_json(name)
+        if kept is None:
+            kept = self._chosen(batch, turn, seed)
+            self.work.write_json(name, kept)
+        sentences = self.passages.sentences
+        study.written += A_ROUND * len(batch)
+        study.questions += [
+            Question(text, sentences[place].start, bare) for place, text, bare in kept["good"]
         ]
+        study.near_misses += kept["near"]
+
+    def _chosen(self, batch: Sequence[int], turn: int, seed: int) -> dict[str, list[Any]]:
+        about = [
+            (place, text)
+            for place, text in self._texts(batch, turn, seed)
+            if self._judge.is_about(text, place)
+        ]
+        good: list[tuple[int, str, str]] = []
+        near: list[str] = []
+        for (place, text), said in zip(about, self._bare_answers(about), strict=True):
+            answer = self.model.chat.decode(said.tokens)
+            if said.finished and self._judge.is_supported(answer, text, place):
+                good.append((place, text, answer))
+            elif not self._judge.may_support(answer, place):
+                near.append(text)
+        return {"good": good, "near": near}
+
+    def _texts(self, batch: Sequence[int], turn: int, seed: int) -> list[tuple[int, str]]:
+        """Let the model write; what is no question, or was just asked, is left out."""
+        chat = self.model.chat
+        begun = [(place, beginning) for place in batch for beginning in self._beginnings(place, turn, seed)]
+        requests = []
+        prefixes: dict[int, Prefix] = {}
+        for number, (place, beginning) in enumerate(begun):
+            if place not in prefixes:
+                before, reading = chat.conversation(_WORKED, _REQUEST + self.passages.in_context(place))
+                prefixes[place] = self.model.prefill(reading, after=self._worked_turns(before))
+            sampling = Sampling(
+                TEMPERATURE, seed=(seed * 7919 + turn) * 100_003 + place * 101 + number, stops=self._stops
+            )
+            requests.append(Request(prefixes[place], chat.encode(beginning), LONGEST_QUESTION, sampling))
+        texts: dict[tuple[int, str], str] = {}
+        for (place, beginning), said in zip(begun, self.model.generate(requests), strict=True):
+            text = cleaned(chat.decode([*chat.encode(beginning), *said.tokens]))
+            if text is not None:
+                texts.setdefault((place, text.lower()), text)
+        return [(place, text) for (place, _), text in texts.items()]
+
+    def _beginnings(self, place: int, turn: int, seed: int) -> list[str]:
+        """Draw forced beginnings for a sentence, most of them with its own words; no two rounds get the same."""
+        draw = random.Random(seed * 100_003 + place)
+        language, sentence = self.passages.language, self.passages.sentence(place)
+        words = [word for word in re.findall(r"\w+", sentence) if word.islower() and len(word) > 3]
+        words = [
+            word for word in dict.fromkeys(words) if not language.common.issuperset(language.words(word))
+        ]
+        names = list(dict.fromkeys(_NAME.findall(sentence)))
+        own = [f"{before} {word}" for word in words for before in BEFORE_A_WORD]
+        own += [f"{before} {name}" for name in names for before in BEFORE_A_NAME]
+        general = list(BEGINNINGS)
+        draw.shuffle(own)
+        draw.shuffle(general)
+        first = own[turn * OWN_WORDS : (turn + 1) * OWN_WORDS]
+        rest = A_ROUND - len(first)
+        return [*first, *(general[(turn * A_ROUND + number) % len(general)] for number in range(rest))]
+
+    def wants(self, place: int, study: Study) -> bool:
+        """Whether a sentence has not enough questions yet."""
+        start = self.passages.sentences[place].start
+        return sum(question.place == start for question in study.questions) < WANTED
+
+    def _bare_answers(self, asked: Sequence[tuple[int, str]]) -> list[Generation]:
+        """Let the model answer from the sentence alone, without the document."""
+        chat = self.model.chat
+        if self._nothing is None:
+            self._nothing = self.model.prefill(chat.reading(""))
+        prompts = [chat.asking(text, self.passages.in_context(place)) for place, text in asked]
+        return self.model.given(self._nothing).generate(prompts, max_tokens=LONGEST_BARE_ANSWER)
 
     def _worked_turns(self, tokens: Sequence[int]) -> Prefix:
         """Let the model read what stands before every passage, once."""
@@ -230,32 +315,63 @@ class _Writer:
         return self._worked
 
 
-def _shares(count: int, tokens: Sequence[int]) -> list[int]:
-    """Split a count over spans by their lengths, every span getting one at least."""
-    whole = sum(tokens)
-    shares, given, passed = [], 0, 0
-    for length in tokens:
-        passed += length
-        share = max(1, round(count * passed / whole) - given)
-        shares.append(share)
-        given += share
-    return shares
+class Judge:
+    """Tells by their words which questions and answers belong to a sentence of a document.
 
+    Parameters
+    ----------
+    passages
+        The document's.
+    """
 
-def _beginnings(count: int, seed: int) -> list[str]:
-    """Draw forced beginnings, each about equally often."""
-    draw = random.Random(seed)
-    drawn: list[str] = []
-    while len(drawn) < count:
-        drawn += draw.sample(BEGINNINGS, len(BEGINNINGS))
-    return drawn[:count]
+    def __init__(self, passages: Passages) -> None:
+        self.passages = passages
+        self.language: Language = passages.language
+        self._passage_of = {
+            sentence: number
+            for number, (first, last) in enumerate(passages.spans)
+            for sentence in range(first, last + 1)
+        }
+        self._starts = [sentence.start for sentence in passages.sentences]
+        self._common = self.language.common | set(self.language.words(" ".join(BEGINNINGS)))
 
+    def is_about(self, question: str, place: int) -> bool:
+        """Whether a question is made of words of the sentence and its context, and leads back to it."""
+        asked = self._content(question)
+        heading = self.passages.sentences[place].heading
+        context = self._content(self.passages.in_context(place)) | self._content(heading)
+        if not asked & self._content(self.passages.sentence(place)):
+            return False
+        if len(asked & context) < MOST_WORDS * len(asked):
+            return False
+        return self.passages.ranked(question)[0] == self._passage_of[place]
 
-def _gather(written: dict[int, list[str]]) -> Study:
-    """Clean the texts, and drop what is degenerate or was asked before."""
-    texts = [(place, cleaned(text)) for place in sorted(written) for text in written[place]]
-    questions = without_repeats(Question(text, place) for place, text in texts if text is not None)
-    return Study(questions, len(texts) - len(questions))
+    def is_supported(self, answer: str, question: str, place: int) -> bool:
+        """Whether an answer says something that the question does not, in words of the sentence."""
+        said, asked = self._content(answer), self._content(question)
+        context = self._content(self.passages.in_context(place))
+        new = said - asked
+        own = self._content(self.passages.sentence(place))
+        return (
+            bool(new & own)
+            and len(said & (context | asked)) >= MOST_WORDS * len(said)
+            and len(new & context) >= MOST_WORDS * len(new)
+        )
+
+    def is_confirmed(self, question: Question, answer: str) -> bool:
+        """Whether the teacher's answer to a question stands in its sentence, too."""
+        if question.place is None:
+            return True
+        place = bisect_right(self._starts, question.place) - 1
+        return self.is_supported(answer, question.text, place)
+
+    def may_support(self, answer: str, place: int) -> bool:
+        """Whether half of an answer's words stand in the sentence or its context."""
+        said = self._content(answer)
+        return len(said & self._content(self.passages.in_context(place))) >= len(said) / 2
+
+    def _content(self, text: str) -> set[str]:
+        return set(self.language.words(text)) - self._common
 
 
 def without_repeats(questions: Iterable[Question]) -> list[Question]:

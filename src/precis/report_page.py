@@ -7,7 +7,7 @@ text that it is given: documents, questions and answers may hold anything.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from difflib import SequenceMatcher
 
@@ -15,16 +15,19 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from precis.confidence import Reliability
 from precis.document import Document
-from precis.evaluation import Asked, MethodScores, Report
+from precis.evaluation import BY_HUMANS, Asked, MethodAnswer, MethodScores, Report
+from precis.measures import MEASURES, Measure, basis, comparison, headline, percent, shown
 from precis.text_measures import normalised
 
 BASELINES = ("none", "full", "precis")
+# Those that are no rivals: they have σ, read the whole document, or are a control.
+OURS = (*BASELINES, "full-recall", "soft-prompt", "other-recall")
+# Methods that are shown before the others with every question.
+FIRST = ("precis", "soft-prompt", "none")
 # The document is cut into regions of equal length, about one for so many questions.
 QUESTIONS_A_REGION, MOST_REGIONS = 4, 24
 WEAKEST_REGIONS = 3
 EXCERPT = 320
-# Recoveries below this are drawn at the lower edge of the plot, with their value beside them.
-LOWEST_DRAWN = -0.25
 
 
 def page(report: Report, document: Document) -> str:
@@ -49,12 +52,16 @@ def page(report: Report, document: Document) -> str:
     asked_about = [region for region in regions if region.loss is not None]
     return environment.get_template("report.html.jinja").render(
         report=report,
-        percent=_percent,
-        headline=_headline(report),
+        percent=percent,
+        headline=headline(report),
         verdict=_verdict(report),
+        basis=basis(report),
+        by_humans=report.judged_by == BY_HUMANS,
+        comparisons=[comparison(found) for found in report.comparisons],
+        first=FIRST,
         columns=_columns(report),
         scatter=_scatter(report),
-        entries=sorted(entries, key=lambda entry: -entry.loss),
+        entries=sorted(entries, key=lambda entry: (entry.order, -entry.loss)),
         left_out=[asked.question for asked in report.asked if "precis" not in asked.methods],
         regions=regions,
         weakest=sorted(asked_about, key=lambda region: -(region.loss or 0))[:WEAKEST_REGIONS],
@@ -63,36 +70,27 @@ def page(report: Report, document: Document) -> str:
     )
 
 
-def _headline(report: Report) -> str:
-    """Say in a sentence what came out."""
-    if report.recovery is None:
-        return (
-            "On these questions the document does not help the model, so there is nothing for the soft "
-            "prompt to keep."
-        )
-    return (
-        f"With one position for every {report.ratio:.0f} tokens, the soft prompt keeps "
-        f"{_percent(report.recovery)} of what reading the document adds."
-    )
-
-
 def _verdict(report: Report) -> str:
-    """Say how the best other method did; empty where there is none."""
-    scores = {
-        name: found.recovery
-        for name, found in report.methods.items()
-        if name not in BASELINES and found.recovery is not None
-    }
-    if not scores or report.recovery is None:
+    """Say how the soft prompt alone and the best rival did; empty where nothing was judged."""
+    mine, alone = report.methods["precis"], report.methods["soft-prompt"]
+    if mine.right is None or alone.right is None:
         return ""
+    said = f"The soft prompt alone answers {alone.right_count} right."
+    scores = {
+        name: found.right
+        for name, found in report.methods.items()
+        if name not in OURS and found.right is not None
+    }
+    if not scores:
+        return said
     best = max(scores, key=lambda name: scores[name])
+    theirs = report.methods[best]
     who = best if len(scores) == 1 else f"The best of {len(scores)} other methods, {best},"
-    compared = "more" if scores[best] > report.recovery else "less"
-    sizes = [report.methods[name].prompt_positions for name in (best, "precis")]
-    room = (
-        "" if None in sizes or sizes[0] == sizes[1] else f", of {sizes[0]:,} positions against {sizes[1]:,}"
-    )
-    return f"{who} keeps {compared}: {_percent(scores[best])}{room}."
+    room = ""
+    if mine.prompt_positions and theirs.prompt_positions:
+        room = f", with {theirs.prompt_positions:,.0f} positions before the question against "
+        room += f"{mine.prompt_positions:,.0f}"
+    return f"{said} {who} answers {theirs.right_count} of {theirs.judged} ({percent(scores[best])}){room}."
 
 
 @dataclass(frozen=True)
@@ -114,33 +112,22 @@ class Column:
 
 def _columns(report: Report) -> list[Column]:
     """Give the table of methods; a measure that no method has is left out."""
-    measures: tuple[tuple[str, str, str, Callable[[float], str]], ...] = (
-        ("Recovery", "recovery", "of what the document adds over nothing, the part kept", _percent),
-        ("NLL", "nll", "negative log-likelihood of the full-document answer, a token", _decimals(3)),
-        ("KL", "kl", "divergence from the full document's predictions, a token", _decimals(3)),
-        ("Top-1", "top1", "the most likely token is the full document's", _percent),
-        ("Match", "match", "token F1 of the answer with the full document's", _percent),
-        ("EM", "em", "exact match with human answers", _percent),
-        ("F1", "f1", "token F1 with human answers", _percent),
-        ("Positions", "prompt_positions", "that stand before the question", _decimals(0)),
-        ("MB", "prefix_bytes", "memory of their keys and values", lambda value: f"{value / 1e6:,.2f}"),
-        ("First s", "first_token_s", "seconds to the first token", _decimals(2)),
-        ("Tokens/s", "tokens_per_s", "after the first", _decimals(1)),
-        ("Failed", "failures", "questions without a result", _decimals(0)),
-    )
-    columns = []
-    for name, field, meaning, show in measures:
-        cells = {}
-        for method, scores in report.methods.items():
-            value = getattr(scores, field)
-            text = "–" if value is None else show(value)
-            if field == "recovery" and scores.interval is not None and method not in ("none", "full"):
-                low, high = scores.interval
-                text += f" ({_percent(low, sign='')} to {_percent(high)})"
-            cells[method] = Cell(text, value)
-        if any(cell.value is not None for cell in cells.values()):
-            columns.append(Column(name, meaning, cells))
-    return columns
+    return [
+        Column(
+            measure.name,
+            measure.meaning + ("; in brackets, its 95 % interval" if measure.interval else ""),
+            {method: _cell(measure, method, scores) for method, scores in report.methods.items()},
+        )
+        for measure in shown(report, MEASURES)
+    ]
+
+
+def _cell(measure: Measure, method: str, scores: MethodScores) -> Cell:
+    bounds = measure.bounds(scores)
+    # the recovery of these two is 0 and 1, whatever is asked
+    if measure.field == "recovery" and method in ("none", "full"):
+        bounds = ""
+    return Cell(measure.text(scores) + (f" ({bounds})" if bounds else ""), measure.value(scores))
 
 
 @dataclass(frozen=True)
@@ -177,8 +164,10 @@ def _plain(words: Sequence[str]) -> list[str]:
 class Entry:
     """One question, with every method's answer marked against the full document's.
 
-    `loss` is how much less likely σ makes the full-document answer than the document does, in units of
-    what the document adds to a question in the mean: its mean over all questions is 1 − recovery.
+    `right` says of every method whether its answer is right, as far as that is known; `order` is 0 where
+    that of precis is wrong, 1 where it is not known, 2 where it is right. `loss` is how much less likely σ
+    makes the full-document answer than the document does, in units of what the document adds to a question
+    in the mean: its mean over all questions is 1 − recovery.
     """
 
     question: str
@@ -189,20 +178,26 @@ class Entry:
     place: float
     confidence: float | None
     answers: dict[str, list[Piece]]
+    right: dict[str, bool | None]
     tokens: int
+
+    @property
+    def order(self) -> int:
+        """Give the place among all questions: wrong ones come first."""
+        return {False: 0, None: 1, True: 2}[self.right["precis"]]
 
 
 def _entries(report: Report, document: Document) -> list[Entry]:
-    asked = [each for each in report.asked if {"none", "full", "precis"} <= each.methods.keys()]
+    asked = [each for each in report.asked if {*BASELINES, "soft-prompt"} <= each.methods.keys()]
     gaps = [each.methods["none"].nll - each.methods["full"].nll for each in asked]
     unit = sum(gaps) / len(gaps) if sum(gaps) > 0 else 1.0
     return [_entry(each, unit, len(document.text)) for each in asked]
 
 
 def _entry(asked: Asked, unit: float, length: int) -> Entry:
-    sigma, gold = asked.methods["precis"], asked.methods["full"].text or ""
-    gap = sigma.nll - asked.methods["full"].nll
-    order = ["precis", "none", *(name for name in asked.methods if name not in BASELINES)]
+    alone, gold = asked.methods["soft-prompt"], asked.methods["full"].text or ""
+    gap = alone.nll - asked.methods["full"].nll
+    order = [*FIRST, *(name for name in asked.methods if name not in (*FIRST, "full"))]
     said = {name: asked.methods[name].text for name in order}
     return Entry(
         question=asked.question,
@@ -211,10 +206,17 @@ def _entry(asked: Asked, unit: float, length: int) -> Entry:
         loss=gap / unit,
         nll_gap=gap,
         place=asked.place / length,
-        confidence=sigma.confidence,
+        confidence=_confidence(asked.methods),
         answers={name: differences(text, gold) for name, text in said.items() if text is not None},
+        right={name: answer.right for name, answer in asked.methods.items()},
         tokens=asked.tokens,
     )
+
+
+def _confidence(answers: Mapping[str, MethodAnswer]) -> float | None:
+    """Give that of precis; where it states none, that of σ alone."""
+    stated = answers["precis"].confidence
+    return answers["soft-prompt"].confidence if stated is None else stated
 
 
 @dataclass(frozen=True)
@@ -305,68 +307,65 @@ LABEL_HEIGHT, CHARACTER_WIDTH = 13.0, 6.5
 
 
 def _scatter(report: Report) -> Plot | None:
-    """Recovery against memory, on a logarithmic axis."""
-    shown = {
-        name: (scores, scores.prefix_bytes, scores.recovery)
+    """Right answers against memory, on a logarithmic axis."""
+    drawn = {
+        name: (scores, scores.prefix_bytes, scores.right)
         for name, scores in report.methods.items()
-        if scores.prefix_bytes and scores.recovery is not None
+        if scores.prefix_bytes and scores.right is not None
     }
-    if not shown:
+    if not drawn:
         return None
-    sizes = [size for _, size, _ in shown.values()]
+    sizes = [size for _, size, _ in drawn.values()]
     first, last = math.log10(min(sizes)) - 0.15, math.log10(max(sizes)) + 0.15
-    lowest = LOWEST_DRAWN if any(recovery < 0 for _, _, recovery in shown.values()) else 0.0
-    highest = max(1.0, *(recovery for _, _, recovery in shown.values()))
 
     def across(size: float) -> float:
         return LEFT + (math.log10(size) - first) / (last - first) * (RIGHT - LEFT)
 
-    def up(recovery: float) -> float:
-        return _between(max(lowest, recovery), lowest, highest, BOTTOM, TOP)
-
-    marks = [
-        _method_mark(name, scores, across(size), up(recovery), up)
-        for name, (scores, size, recovery) in shown.items()
-    ]
+    marks = [_method_mark(name, scores, across(size), right) for name, (scores, size, right) in drawn.items()]
     decades = range(math.floor(first), math.ceil(last) + 1)
     ticks = [factor * 10.0**decade for decade in decades for factor in (1, 2, 5)]
     return Plot(
         x_ticks=[(across(size), _size(size)) for size in ticks if first <= math.log10(size) <= last],
-        y_ticks=[(up(share), _percent(share)) for share in (0, 0.25, 0.5, 0.75, 1)],
+        y_ticks=_share_ticks(_up),
         marks=_without_overlap(marks),
         lines=[],
     )
 
 
-def _method_mark(name: str, scores: MethodScores, x: float, y: float, up: Callable[[float], float]) -> Mark:
-    recovery = scores.recovery or 0.0
-    # most methods stand at one size: more than one interval there would be a blur
-    interval = scores.interval if name == "precis" else None
-    right = x > LEFT + 0.7 * (RIGHT - LEFT)
+def _method_mark(name: str, scores: MethodScores, x: float, right: float) -> Mark:
+    # many methods stand at one size: more than one interval there would be a blur
+    interval = scores.right_interval if name == "precis" else None
+    at_the_right = x > LEFT + 0.7 * (RIGHT - LEFT)
     return Mark(
         x=x,
-        y=y,
-        label=f"{name} {_percent(recovery)}",
+        y=_up(right),
+        label=f"{name} {percent(right)}",
         kind=name if name in BASELINES else "rival",
-        label_x=x - 9 if right else x + 9,
-        label_y=y + 4,
-        anchor="end" if right else "start",
-        low=None if interval is None else up(interval[0]),
-        high=None if interval is None else up(interval[1]),
+        label_x=x - 9 if at_the_right else x + 9,
+        label_y=_up(right) + 4,
+        anchor="end" if at_the_right else "start",
+        low=None if interval is None else _up(interval[0]),
+        high=None if interval is None else _up(interval[1]),
     )
 
 
 def _without_overlap(marks: Sequence[Mark]) -> list[Mark]:
-    """Move labels up that would cover others, from the lowest on."""
+    """Move labels that would cover others to the nearest free place, from the lowest on."""
     placed: list[Mark] = []
     for mark in sorted(marks, key=lambda mark: (-mark.y, mark.label)):
-        label_y = mark.label_y
-        # from the lowest label on, so that one pass finds all that are in the way
-        for other in sorted(placed, key=lambda other: -other.label_y):
-            if _share_width(mark, other) and abs(other.label_y - label_y) < LABEL_HEIGHT:
-                label_y = other.label_y - LABEL_HEIGHT
+        label_y = _free_place(mark, placed)
         placed.append(replace(mark, label_y=label_y, moved=abs(label_y - mark.label_y) > LABEL_HEIGHT / 2))
     return sorted(placed, key=lambda mark: mark.kind == "precis")  # the last one lies on top
+
+
+def _free_place(mark: Mark, placed: Sequence[Mark]) -> float:
+    """Look above and below a label's place, ever farther away, but not above the plot."""
+    others = [other.label_y for other in placed if _share_width(mark, other)]
+    for step in range(round(BOTTOM - TOP)):
+        for label_y in (mark.label_y - step, mark.label_y + step):
+            if label_y >= TOP and all(abs(other - label_y) >= LABEL_HEIGHT for other in others):
+                return label_y
+    return mark.label_y
 
 
 def _share_width(one: Mark, other: Mark) -> bool:
@@ -381,7 +380,7 @@ def _label_width(mark: Mark) -> tuple[float, float]:
 
 
 def _reliability_plot(found: Reliability) -> Plot:
-    """Agreement against confidence, one mark a bin."""
+    """Right answers against confidence, one mark a bin."""
     marks = [
         Mark(
             x=_across(part.confidence),
@@ -409,7 +408,7 @@ def _reliability_plot(found: Reliability) -> Plot:
 def _trade_off_plot(found: Reliability) -> Plot:
     """Agreement against the share of questions re-read."""
     steps = found.trade_off
-    lowest = math.floor(10 * min(0.9, found.base_rate)) / 10
+    lowest = math.floor(10 * min(0.9, steps[0].chance)) / 10
 
     def up(agreement: float) -> float:
         return _between(agreement, lowest, 1, BOTTOM, TOP)
@@ -429,7 +428,7 @@ def _trade_off_plot(found: Reliability) -> Plot:
     ]
     step = 0.1 if lowest >= 0.5 else 0.2
     shares = [1 - step * n for n in range(round((1 - lowest) / step + 0.49))]
-    return Plot(_share_ticks(_across), [(up(share), _percent(share)) for share in shares], [], lines)
+    return Plot(_share_ticks(_across), [(up(share), percent(share)) for share in shares], [], lines)
 
 
 def _across(share: float) -> float:
@@ -445,19 +444,11 @@ def _between(value: float, low: float, high: float, start: float, end: float) ->
 
 
 def _share_ticks(scale: Callable[[float], float]) -> list[tuple[float, str]]:
-    return [(scale(share), _percent(share)) for share in (0, 0.25, 0.5, 0.75, 1)]
+    return [(scale(share), percent(share)) for share in (0, 0.25, 0.5, 0.75, 1)]
 
 
 def _points(points: Sequence[tuple[float, float]]) -> str:
     return " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
-
-
-def _percent(share: float, sign: str = " %") -> str:
-    return f"{round(100 * share)}{sign}".replace("-", "−")
-
-
-def _decimals(count: int) -> Callable[[float], str]:
-    return lambda value: f"{value:,.{count}f}".replace("-", "−")
 
 
 def _size(size: float) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import string
 from collections import Counter
+from collections.abc import Iterable
 
 
 def normalised(text: str) -> str:
@@ -16,6 +17,16 @@ def normalised(text: str) -> str:
 def exact_match(said: str, gold: str) -> float:
     """1 if the answers are the same after normalisation, else 0."""
     return float(normalised(said) == normalised(gold))
+
+
+def is_right(said: str, humans: Iterable[str]) -> bool:
+    """Whether a human's answer occurs in what was said, as whole words after normalisation.
+
+    Small models answer in sentences where humans gave a few words, so the two are seldom the same; the
+    length of answers has to be told beside this, since what quotes the whole document holds every answer.
+    """
+    words = f" {normalised(said)} "
+    return any(f" {human} " in words for human in map(normalised, humans) if human)
 
 
 def token_f1(said: str, gold: str) -> float:

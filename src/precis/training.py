@@ -45,10 +45,10 @@ class Schedule:
         Evaluations without a better held-out loss after which training ends.
     """
 
-    epochs: int = 1
+    epochs: int = 2
     fewest_steps: int = 48
-    rows: int = 4
-    learning_rate: float = 7e-3
+    rows: int = 8
+    learning_rate: float = 5e-3
     warm_up: float = 0.05
     clip: float = 1.0
     patience: int = 6
@@ -96,9 +96,18 @@ class Clock:
 
 @dataclass
 class HeldOut:
-    """The yardstick: questions that σ is not trained on, and what is known of them."""
+    """The yardstick: questions that σ is not trained on, and what is known of them.
+
+    Parameters
+    ----------
+    golds, recalled
+        Their gold answers after the question alone, and after the passage that is recalled for it.
+    nll_none, nll_full
+        Of the answers to the questions alone, a token: without the document, and under the teacher.
+    """
 
     golds: Sequence[Gold]
+    recalled: Sequence[Gold]
     nll_none: float
     nll_full: float
 
@@ -248,19 +257,9 @@ class Trainer:
         ModelError
             σ₀ gives no number.
         """
-        golds = self.held_out.golds
-        tokens = sum(len(gold.tokens) for gold in golds)
-        with torch.no_grad():
-            student = self.model.given(self.soft_prompt.prefix(self.model))
-            loss = gold_nll = 0.0
-            for gold, log_probabilities in zip(
-                golds, student.score([gold.row for gold in golds]), strict=True
-            ):
-                gold_ids, top_ids, top = targets([gold], log_probabilities.device)
-                share = len(gold.tokens) / tokens
-                # log-softmax of log-probabilities is themselves
-                loss += share * float(self.objective(log_probabilities, gold_ids, top_ids, top))
-                gold_nll += share * float(nll(log_probabilities, gold_ids))
+        loss, gold_nll = self._measure(self.held_out.golds)
+        if self.held_out.recalled:
+            loss += self._measure(self.held_out.recalled)[0]
         self.state.history.append((self.state.step, gold_nll))
         self.state.waited += 1
         if loss < self.state.best_loss:
@@ -277,6 +276,20 @@ class Trainer:
             # a run that goes on after a kill must not start from less than was shown
             self.save()
             self.improved(self)
+
+    @torch.no_grad()
+    def _measure(self, golds: Sequence[Gold]) -> tuple[float, float]:
+        """Give the objective, and the NLL, a token of some answers."""
+        student = self.model.given(self.soft_prompt.prefix(self.model))
+        tokens = sum(len(gold.tokens) for gold in golds)
+        loss = gold_nll = 0.0
+        for gold, log_probabilities in zip(golds, student.score([gold.row for gold in golds]), strict=True):
+            gold_ids, top_ids, top = targets([gold], log_probabilities.device)
+            share = len(gold.tokens) / tokens
+            # log-softmax of log-probabilities is themselves
+            loss += share * float(self.objective(log_probabilities, gold_ids, top_ids, top))
+            gold_nll += share * float(nll(log_probabilities, gold_ids))
+        return loss, gold_nll
 
     def _show_best(self, progress: Progress) -> None:
         """Show the best σ that an earlier run found; then go on from where it was."""

@@ -41,8 +41,9 @@ def recall_artifact(model: LanguageModel, number: int, *, keep_text: bool = True
     questions = [question_text(fact, phrasing) for fact in facts for phrasing in range(6)]
     schedule = Schedule(epochs=6, rows=12, learning_rate=5e-2)
     settings = Settings(ratio=3, self_study=0, schedule=schedule)
-    artifact = compile_document(document, model=model, questions=questions, settings=settings)
-    return artifact.with_text(document) if keep_text else artifact
+    return compile_document(
+        document, model=model, questions=questions, settings=settings, keep_text=keep_text
+    )
 
 
 def wordy_model(window: int = 4096) -> LanguageModel:

@@ -20,6 +20,7 @@ import torch
 
 from precis.artifact import Artifact
 from precis.errors import SettingsError
+from precis.passages import Passages
 from precis.serve.access import check_exposure, is_loopback, read_keys
 from precis.serve.app import ServerSettings, create_app
 from tests.conftest import RECALL_MODEL
@@ -210,6 +211,26 @@ def test_log_probabilities_of_a_stream_are_those_of_the_whole(server):
 
 def test_what_a_document_lacks_is_null(server):
     assert ask(server).json()["precis"]["confidence"] is None
+    refused = ask(server, precis={"refuse_below": 0.2})
+    assert (refused.status, refused.error["code"]) == (400, "confidence_not_known")
+    assert ask(server, precis={"refuse_below": 0}).status == 200
+
+
+def test_passages_are_found_in_the_librarys_thread(server, monkeypatch):
+    threads = []
+    find = Passages.find
+
+    def watched(*given):
+        threads.append(threading.current_thread().name)
+        return find(*given)
+
+    monkeypatch.setattr(Passages, "find", watched)
+    told = ask(server, content="which lamp?").json()["precis"]
+    assert "the lamp is red" in told["passages"][0]["text"]
+    assert [name.startswith("precis-library") for name in threads] == [True]
+    told = ask(server, content="which lamp?", model="other").json()["precis"]
+    assert (told["passages"], told["recall"]) == ([], 0)
+    assert len(threads) == 1
 
 
 # --- clients that leave, or do not read ---------------------------------------------------------------
@@ -346,6 +367,10 @@ def test_prompts_and_documents_that_do_not_fit_are_refused(own_library, model):
         assert (refused.status, refused.error["param"]) == (400, "precis.from")
         assert "memory" in refused.error["message"]
         assert ask(server).status == 200
+        refused = ask(server, content="the lamp", precis={"recall": 4})
+        assert (refused.status, refused.error["code"]) == (400, "context_length_exceeded")
+        assert "that were recalled" in refused.error["message"]
+        assert ask(server, content="the lamp", precis={"recall": 0}).status == 200
 
 
 def test_more_connections_than_it_takes_are_turned_away_and_it_goes_on(own_library, model):

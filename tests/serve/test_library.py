@@ -62,7 +62,7 @@ def test_documents_are_opened_by_name(make_library, model, folder):
     assert opened.prefix.next_position == expected.next_position
     assert opened.document.text == TEXTS[1]
     assert opened.reading == model.chat.reading(TEXTS[1])
-    assert [passage.text for passage in opened.support.find("harbour", 3)] == [TEXTS[1]]
+    assert [passage.text for passage in opened.passages.find("harbour", 3)] == [TEXTS[1]]
     assert library.open("doc-2").document is None
     assert [entry.text_kept for entry in library.entries.values()] == [True, True, False]
     assert library.open("doc-1") is opened

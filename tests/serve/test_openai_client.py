@@ -2,13 +2,16 @@
 
 import concurrent.futures
 import json
+from dataclasses import asdict
 
 import openai
 import pytest
 import torch
 
+from precis.artifact import Artifact
 from precis.compiled import load
 from precis.model_source import load_model
+from precis.recall import REFUSAL, recall
 from tests.conftest import RECALL_MODEL
 from tests.recall import answer_text, question_text
 from tests.serve.running import facts_of, limits, recall_artifact, serving
@@ -65,7 +68,11 @@ def test_documents_are_models(client, server):
     assert one.owned_by == "precis"
     assert one.precis["document"] == "facts-1.md"
     assert one.precis["text_kept"] is True
-    assert client.models.retrieve("facts-2").precis["text_kept"] is False
+    assert one.precis["recall"] == 1
+    assert one.precis["confidence"] is True
+    other = client.models.retrieve("facts-2")
+    assert (other.precis["text_kept"], other.precis["recall"]) == (False, 0)
+    assert other.precis["confidence"] is True
     assert "Serving 3 documents" in server.said[0]
     assert server.address in server.said[0]
 
@@ -82,13 +89,17 @@ def test_answers_are_those_of_the_library_call(client, library, model):
             assert choice.message.content == said.text
             assert choice.finish_reason == said.finish_reason
             assert found.usage.completion_tokens == len(said.tokens)
-            assert found.usage.prompt_tokens == len(model.chat.asking(question))
+            recalled = said.passages[0].text if number != 2 else ""
+            assert found.usage.prompt_tokens == len(model.chat.asking(question, recalled))
             assert found.usage.total_tokens == found.usage.prompt_tokens + found.usage.completion_tokens
             assert found.precis["confidence"] == pytest.approx(said.confidence, rel=1e-4)
             assert found.precis["positions"] == said.prompt_positions
             assert found.precis["prefix_bytes"] == said.prefix_bytes
             assert found.precis["from"] == "soft_prompt"
-            assert found.precis["passages"] == []
+            assert found.precis["passages"] == [asdict(passage) for passage in said.passages]
+            assert found.precis["recall"] == len(said.passages) == (number != 2)
+            assert found.precis["withheld"] is None
+            assert found.precis["answers"] == []
             assert 0 < found.precis["first_token_s"] <= found.precis["seconds"]
             right += said.text == answer_text(fact)
     assert right > 0.7 * 12 * DOCUMENTS
@@ -129,11 +140,18 @@ def test_a_conversation_goes_on_after_the_soft_prompt(client, library, model):
     from precis.chat import Turn
 
     turns = [Turn(question_text(first, 0), answer_text(first))]
-    prompt = model.chat.asking_on(turns, question_text(second, 0), "Be brief.")
-    given = load(library / "facts-0.precis", model)._given
+    compiled = load(library / "facts-0.precis", model)
+    # what was asked before tells what "it" may be
+    recalled = recall(compiled.passages, question_text(second, 0), 1, before=question_text(first, 0))
+    prompt = model.chat.asking_on(turns, question_text(second, 0), "Be brief.", recalled.text)
+    given = compiled._given
     said = given.generate([prompt], max_tokens=64)[0]
     assert found.choices[0].message.content == model.chat.decode(said.tokens)
     assert found.usage.prompt_tokens == len(prompt)
+    assert found.precis["passages"] == [asdict(passage) for passage in recalled.passages]
+    alone = model.chat.asking_on(turns, question_text(second, 0), "Be brief.")
+    slots = compiled.artifact.manifest.slots
+    assert found.precis["positions"] == slots + len(prompt) - len(alone) > slots
     # what the client got can be sent back as it is
     messages += [found.choices[0].message, {"role": "user", "content": question_text(first, 3)}]
     again = client.chat.completions.create(model="facts-0", messages=messages)
@@ -205,7 +223,8 @@ def test_a_limit_cuts_and_says_so(client):
 def test_log_probabilities_are_the_models(client, library, model):
     question = question_text(facts_of(0)[0], 0)
     compiled = load(library / "facts-0.precis", model)
-    said = compiled._given.generate([model.chat.asking(question)], max_tokens=64, top_k=5)[0]
+    recalled = recall(compiled.passages, question).text
+    said = compiled._given.generate([model.chat.asking(question, recalled)], max_tokens=64, top_k=5)[0]
     found = ask(client, question, logprobs=True, top_logprobs=5)
     content = found.choices[0].logprobs.content
     # the token that ends the answer is no part of it
@@ -226,7 +245,7 @@ def test_log_probabilities_are_the_models(client, library, model):
 
 
 def test_completions_answer_one_question_or_several(client):
-    questions = [question_text(fact, 0) for fact in facts_of(1)[:3]]
+    questions = [question_text(fact, 0) for fact in facts_of(1)[::5]]
     one = client.completions.create(model="facts-1", prompt=questions[0])
     assert one.object == "text_completion"
     assert one.choices[0].text == ask(client, questions[0], "facts-1").choices[0].message.content
@@ -241,22 +260,95 @@ def test_completions_answer_one_question_or_several(client):
             assert len(told.token_logprobs) == len(told.tokens) == len(told.text_offset)
             assert told.text_offset[0] == 0
             assert all(len(top) == 2 for top in told.top_logprobs)
+    told = many.precis["answers"]
+    assert [each["index"] for each in told] == list(range(6))
+    for number, question in enumerate(questions):
+        alone = client.completions.create(model="facts-1", prompt=question)
+        for each in told[2 * number : 2 * number + 2]:
+            assert each["passages"] == alone.precis["passages"]
+            assert each["confidence"] == pytest.approx(alone.precis["confidence"], rel=1e-4)
+            assert each["positions"] == alone.precis["positions"]
+    assert len({each["passages"][0]["text"] for each in told}) > 1
+    assert many.precis["passages"] == told[0]["passages"]
     chunks = list(client.completions.create(model="facts-1", prompt=questions[0], stream=True))
     assert "".join(chunk.choices[0].text for chunk in chunks) == one.choices[0].text
     assert chunks[-1].choices[0].finish_reason == "stop"
 
 
-def test_passages_say_where_an_answer_can_be_checked(client):
+def test_passages_are_what_an_answer_was_made_from(client, library, model):
     fact = facts_of(0)[4]
-    found = ask(client, question_text(fact, 0), extra_body={"precis": {"passages": 2}})
+    question = question_text(fact, 0)
+    found = ask(client, question, extra_body={"precis": {"recall": 2}})
     passages = found.precis["passages"]
-    assert len(passages) == 2
+    assert len(passages) == found.precis["recall"] == 2
     assert any(f"{fact.relation} of {fact.name} is {fact.value}" in one["text"] for one in passages)
     assert passages[0]["source"] == "facts-0.md"
     assert passages[0]["page"] == 1
     assert passages[0]["score"] >= passages[1]["score"]
-    chunks = streamed(client, question_text(fact, 0), extra_body={"precis": {"passages": 2}})
+    text = Artifact.open(library / "facts-0.precis").document().text
+    assert all(text[one["start"] : one["end"]] == one["text"] for one in passages)
+    in_order = " ".join(one["text"] for one in sorted(passages, key=lambda one: one["start"]))
+    assert found.usage.prompt_tokens == len(model.chat.asking(question, in_order))
+    # the file's confidence was measured with one passage
+    assert found.precis["confidence"] is None
+    chunks = streamed(client, question, extra_body={"precis": {"recall": 2}})
     assert chunks[-1].precis["passages"] == passages
+    off = ask(client, question, extra_body={"precis": {"recall": 0}})
+    assert off.precis["passages"] == []
+    assert off.usage.prompt_tokens == len(model.chat.asking(question))
+    assert off.precis["positions"] == Artifact.open(library / "facts-0.precis").manifest.slots
+    assert off.precis["confidence"] is None
+
+
+def test_a_question_without_a_word_of_the_document_recalls_nothing(client, model):
+    found = ask(client, "Zzyzx?")
+    assert found.precis["passages"] == []
+    assert found.precis["recall"] == 1
+    assert found.usage.prompt_tokens == len(model.chat.asking("Zzyzx?"))
+
+
+def test_an_answer_under_the_threshold_is_withheld(client, library, model):
+    compiled = load(library / "facts-0.precis", model)
+    question = question_text(facts_of(0)[0], 0)
+    said = compiled.ask(question)
+    for threshold, refused in ((said.confidence - 0.01, False), (min(1.0, said.confidence + 0.01), True)):
+        settings = {"extra_body": {"precis": {"refuse_below": threshold}}}
+        found = ask(client, question, logprobs=True, **settings)
+        chunks = streamed(client, question, **settings)
+        text = found.choices[0].message.content
+        pieces = [chunk.choices[0].delta.content for chunk in chunks if chunk.choices]
+        assert text == (REFUSAL if refused else said.text)
+        assert [piece for piece in pieces if piece] == [text]
+        for precis in (found.precis, chunks[-1].precis):
+            assert precis["withheld"] == (said.text if refused else None)
+            assert precis["confidence"] == pytest.approx(said.confidence, rel=1e-4)
+            assert precis["passages"] == [asdict(passage) for passage in said.passages]
+        assert bool(found.choices[0].logprobs.content) is not refused
+        assert found.choices[0].finish_reason == "stop"
+        assert text == compiled.ask(question, refuse_below=threshold).text
+    several = client.completions.create(
+        model="facts-0", prompt=[question, UNSURE], extra_body={"precis": {"refuse_below": 1}}
+    )
+    assert [choice.text for choice in several.choices] == [REFUSAL] * 2
+    assert [one["withheld"] for one in several.precis["answers"]] == [
+        ask(client, text).choices[0].message.content for text in (question, UNSURE)
+    ]
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"temperature": 1},
+        {"extra_body": {"precis": {"refuse_below": 0.5, "from": "document"}}},
+        {"extra_body": {"precis": {"refuse_below": 0.5, "recall": 3}}},
+    ],
+)
+def test_refusing_needs_a_confidence(client, settings):
+    settings = {"extra_body": {"precis": {"refuse_below": 0.5}}, **settings}
+    with pytest.raises(openai.BadRequestError) as refused:
+        ask(client, "What is the keeper of Milo?", **settings)
+    assert refused.value.param == "precis.refuse_below"
+    assert refused.value.code == "confidence_not_known"
 
 
 def test_the_document_in_full_can_be_asked(client, model):
@@ -266,7 +358,14 @@ def test_the_document_in_full_can_be_asked(client, model):
         assert found.choices[0].message.content == answer_text(fact)
         assert found.precis["from"] == "document"
         assert found.precis["confidence"] is None
+        assert found.precis["passages"] == []
+        assert found.precis["recall"] == 0
         assert found.precis["positions"] > ask(client, question_text(fact, 0)).precis["positions"]
+        both = ask(client, question_text(fact, 0), extra_body={"precis": {"from": "document", "recall": 1}})
+        (passage,) = both.precis["passages"]
+        added = both.precis["positions"] - found.precis["positions"]
+        assert added == both.usage.prompt_tokens - found.usage.prompt_tokens > 0
+        assert passage["text"]
 
 
 def test_errors_are_the_clients_own_exceptions(client):
@@ -278,9 +377,9 @@ def test_errors_are_the_clients_own_exceptions(client):
     with pytest.raises(openai.NotFoundError):
         client.models.retrieve("facts-9")
     with pytest.raises(openai.BadRequestError) as kept:
-        ask(client, question, "facts-2", extra_body={"precis": {"passages": 1}})
-    assert kept.value.param == "precis.passages"
-    assert "--keep-text" in str(kept.value)
+        ask(client, question, "facts-2", extra_body={"precis": {"recall": 1}})
+    assert kept.value.param == "precis.recall"
+    assert "without --no-text" in str(kept.value)
     with pytest.raises(openai.BadRequestError) as kept:
         ask(client, question, "facts-2", extra_body={"precis": {"from": "document"}})
     assert kept.value.param == "precis.from"
@@ -311,7 +410,10 @@ def test_errors_are_the_clients_own_exceptions(client):
         ({"top_logprobs": 3}, "top_logprobs"),
         ({"logprobs": True, "top_logprobs": 21}, "top_logprobs"),
         ({"stream_options": {"include_usage": True}}, "stream_options"),
-        ({"extra_body": {"precis": {"passages": 21}}}, "precis.passages"),
+        ({"extra_body": {"precis": {"recall": 21}}}, "precis.recall"),
+        ({"extra_body": {"precis": {"recall": -1}}}, "precis.recall"),
+        ({"extra_body": {"precis": {"passages": 1}}}, "precis.passages"),
+        ({"extra_body": {"precis": {"refuse_below": 1.5}}}, "precis.refuse_below"),
         ({"seed": 2**63}, "seed"),
     ],
 )
@@ -374,5 +476,6 @@ def test_the_answer_is_plain_json_of_the_documented_fields(client):
         "id", "object", "created", "model", "system_fingerprint", "choices", "usage", "precis"
     }  # fmt: skip
     assert answer["precis"].keys() == {
-        "confidence", "passages", "from", "positions", "prefix_bytes", "first_token_s", "seconds"
+        "confidence", "withheld", "recall", "passages", "answers", "from", "positions", "prefix_bytes",
+        "first_token_s", "seconds"
     }  # fmt: skip

@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from precis.model_source import load_model
+from precis.recall import REFUSAL
 from precis.serve import jobs as jobs_module
 from tests.conftest import RECALL_MODEL
 from tests.recall import answer_text, document_text, make_facts, question_text
@@ -166,7 +167,8 @@ def test_a_document_is_uploaded_compiled_and_asked(library, model, chromium):
         expect(page.get_by_text("Compiled in")).to_be_visible()
         page.get_by_text("Compiled in").click()
         expect(page.get_by_role("img", name="Recovery by training step")).to_be_visible()
-        expect(page.get_by_text("as good as reading it all", exact=True)).to_be_visible()
+        expect(page.get_by_text("the whole document", exact=True)).to_be_visible()
+        expect(page.get_by_text("A measure of the optimisation, not of right answers")).to_be_visible()
         ask(page, question_text(facts[0], 0))
         turn = last_turn(page)
         expect(turn.locator(".answer-text")).to_have_text(answer_text(facts[0]))
@@ -282,7 +284,7 @@ def test_a_dropped_file_is_taken(library, model, puppet, chromium):
         expect(page.locator("body.dropping")).to_have_count(0)
 
 
-def test_an_answer_tells_what_it_took_and_how_to_check_it(asked):
+def test_an_answer_tells_what_it_took_and_what_it_was_made_from(asked):
     fact = facts_of(1)[0]
     ask(asked, question_text(fact, 0))
     turn = last_turn(asked)
@@ -290,11 +292,53 @@ def test_an_answer_tells_what_it_took_and_how_to_check_it(asked):
     for words in ("first word after", "all after", "positions before the question", "of memory for them"):
         expect(turn.get_by_text(words)).to_be_visible()
     expect(turn.get_by_text("Confidence:")).to_be_visible()
-    turn.get_by_text("Check it:").click()
-    expect(turn.get_by_text("It was not made from them")).to_be_visible()
+    expect(turn.get_by_text("Made from this passage of the document, page 1")).to_be_visible()
     sentence = f"The {fact.relation} of {fact.name} is {fact.value}."
     expect(turn.locator("blockquote", has_text=sentence).first).to_be_visible()
     expect(turn.locator("figcaption").first).to_have_text("facts-1.md, page 1")
+
+
+def test_an_answer_that_is_too_unsure_is_refused_and_can_be_looked_at(asked):
+    fact = facts_of(1)[0]
+    sent = []
+    asked.on("request", lambda request: sent.append(request.post_data_json) if request.post_data else None)
+    asked.get_by_label("Where it is less than").fill("100")
+    ask(asked, question_text(fact, 0))
+    turn = last_turn(asked)
+    expect(turn.locator(".answer > .answer-text")).to_have_text(REFUSAL)
+    expect(turn.get_by_text(answer_text(fact), exact=True)).to_be_hidden()
+    turn.get_by_text("The model would have said").click()
+    expect(turn.get_by_text(answer_text(fact), exact=True)).to_be_visible()
+    expect(turn.get_by_text("It was less than 100 % sure of it.")).to_be_visible()
+    expect(turn.get_by_text("Made from this passage")).to_be_visible()
+    # it is remembered, until it is taken back; nothing is sent where nothing is set
+    asked.reload()
+    expect(asked.get_by_label("Where it is less than")).to_have_value("100")
+    asked.get_by_label("Where it is less than").fill("")
+    ask(asked, question_text(fact, 0))
+    expect(last_turn(asked).locator(".answer-text")).to_have_text(answer_text(fact))
+    assert [one["precis"] for one in sent] == [
+        {"from": "soft_prompt", "refuse_below": 1},
+        {"from": "soft_prompt"},
+    ]
+    assert asked.evaluate("Object.values(sessionStorage)") == []
+
+
+def test_where_the_confidence_is_not_known_nothing_can_be_refused(library, wordy, chromium):
+    wordy_artifact(wordy, "the lamp is red. " * 4).save(library / "talk.precis")
+    brief = limits(default_answer_tokens=5)
+    with serving(library, wordy, brief) as server, visiting(chromium, server.address) as page:
+        page.evaluate("sessionStorage.setItem('precis-refuse-below', 50)")
+        ask(page, "which lamp?")
+        expect(last_turn(page).get_by_text("not calibrated")).to_be_visible()
+        expect(page.get_by_label("Where it is less than")).to_be_hidden()
+
+
+def test_a_question_without_a_word_of_the_document_is_told(asked):
+    ask(asked, "Zzyzx?")
+    expect(
+        last_turn(asked).get_by_text("No passage of the document has a word of this question")
+    ).to_be_visible()
 
 
 def test_the_whole_document_is_set_beside_it(asked):
@@ -379,14 +423,17 @@ def test_an_answer_comes_bit_by_bit_and_escape_stops_it(library, wordy, chromium
             time.sleep(0.01)
 
 
-def streamed(text):
+def streamed(text, withheld=None):
     chunks = [
         {"choices": [{"index": 0, "delta": {"role": "assistant", "content": text}, "finish_reason": None}]},
         {
             "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}],
             "precis": {
                 "confidence": 0.83,
-                "passages": [{"text": text, "source": text, "page": 2, "score": 1.0}],
+                "withheld": withheld,
+                "recall": 1,
+                "passages": [{"text": text, "source": text, "page": 2, "start": 7, "end": 9, "score": 1.0}],
+                "answers": [],
                 "from": "soft_prompt",
                 "positions": 120,
                 "prefix_bytes": 2_600_000,
@@ -408,7 +455,7 @@ def test_what_a_model_writes_stays_text(asked):
     expect(turn.locator(".answer-text")).to_have_text(LIVELY)
     expect(turn.locator(".question")).to_have_text(LIVELY)
     expect(turn.get_by_text("Confidence:")).to_contain_text("good, 83 %")
-    turn.get_by_text("Check it: 1 passage of the document, page 2").click()
+    expect(turn.get_by_text("Made from this passage of the document, page 2")).to_be_visible()
     expect(turn.locator("blockquote")).to_have_text(LIVELY)
     expect(turn.locator("figcaption")).to_have_text(f"{LIVELY}, page 2")
     assert turn.locator("img, script, answer b").count() == 0
@@ -517,7 +564,7 @@ def test_nothing_is_wider_than_a_phone(scheme, library, model, compiled, puppet,
         expect(page.get_by_role("img", name="Recovery by")).to_have_attribute("width", re.compile("[123]..$"))
         assert narrow()
         ask(page, f"{question_text(facts_of(1)[0], 0)} {'word' * 60}")
-        last_turn(page).get_by_text("Check it:").click()
+        expect(last_turn(page).get_by_text("Made from")).to_be_visible()
         last_turn(page).get_by_role("button", name="Compare with").click()
         expect(last_turn(page).locator(".difference")).to_be_visible()
         assert narrow()

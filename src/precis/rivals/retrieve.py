@@ -11,15 +11,17 @@ from precis.rivals.rival import Groups, Prepared, Rival, Task, read_tokens, same
 
 
 class Retrieve(Rival):
-    """Read the passages of about 32 tokens that BM25 finds for each question, in the document's order.
+    """Read the passages of whole sentences that BM25 finds for each question, in the document's order.
 
     BM25 is that of Robertson & Zaragoza, "The Probabilistic Relevance Framework" (2009), by the package
-    bm25s (Lù, 2024, arXiv 2407.03618). Together the passages have at most `slots` document tokens; the
-    template is free of charge, as for `truncate`. Nothing is computed ahead of a question: finding and
+    bm25s (Lù, 2024, arXiv 2407.03618). Together the passages have at most `slots` document tokens (`evaluate`
+    gives as many as σ and what is recalled beside it have); the template is free of charge, as for
+    `truncate`. Nothing is computed ahead of a question: finding and
     reading the passages belongs to the time that an answer takes.
     """
 
     name = "retrieve"
+    finds_text = True
     factor: ClassVar[int] = 1  # document tokens that there may be for every slot
 
     def prefix(self, task: Task) -> Prefix:
@@ -34,7 +36,7 @@ class Retrieve(Rival):
         task.check_room(len(task.model.chat.reading("")) + min(budget, len(document)))
         if len(document) <= budget:
             return same_for_all(read_tokens(task, document))
-        passages = Passages(task.document.text, task.model.chat)
+        passages = Passages(task.document, task.model.chat)
 
         def groups(texts: Sequence[str]) -> Groups:
             found: dict[tuple[int, ...], list[int]] = {}
@@ -58,10 +60,9 @@ def _tokens(task: Task, passages: Passages, question: str, budget: int) -> tuple
     chosen: list[int] = []
     left = budget
     for number in ranked:
-        if passages.spans[number].tokens <= left:
-            left -= passages.spans[number].tokens
+        if passages.tokens(number) <= left:
+            left -= passages.tokens(number)
             chosen.append(number)
-    spans = [passages.spans[number] for number in sorted(chosen or ranked[:1])]
-    text = "".join(passages.text[span.start : span.end] for span in spans)
+    text = "\n".join(passages.text(number) for number in sorted(chosen or ranked[:1]))
     # a single passage may be longer than a very small budget
     return tuple(task.model.chat.encode_plainly(text)[:budget])

@@ -100,6 +100,8 @@ class Rival(ABC):
     name: ClassVar[str]
     # whether it compiles something, which takes minutes, and tells of its own stages
     trains: ClassVar[bool] = False
+    # whether it finds text for every question: it may then read as many tokens as σ and what is recalled have
+    finds_text: ClassVar[bool] = False
 
     @abstractmethod
     def prefix(self, task: Task) -> Prefix:

@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
-from precis.confidence import Calibration, features_of
 from precis.errors import PrecisError
 from precis.serve.engine import Chosen, Ended, Engine, Event, Failed, Ticket, Work
 from precis.serve.text_stream import Placed, TextStream
@@ -48,12 +47,6 @@ class Choice:
         if self.stream.add(chosen):
             self.finish_reason = "stop"
 
-    def confidence(self, calibration: Calibration | None) -> float | None:
-        """Give the probability that it agrees with the full document's answer, where that is known."""
-        if calibration is None or not self.entropies:
-            return None
-        return calibration.probability(features_of(self.log_probabilities, self.entropies))
-
 
 @dataclass(frozen=True)
 class Piece:
@@ -78,13 +71,24 @@ class Answering:
         Strings that end an answer.
     started
         When the request came, as `time.perf_counter` has it.
+    in_one_piece
+        Whether nothing of an answer is given out before all of it is there.
     """
 
-    def __init__(self, engine: Engine, tokenizer: object, stops: Sequence[str], started: float) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        tokenizer: object,
+        stops: Sequence[str],
+        started: float,
+        *,
+        in_one_piece: bool = False,
+    ) -> None:
         self._engine = engine
         self._tokenizer = tokenizer
         self._stops = stops
         self._started = started
+        self._in_one_piece = in_one_piece
         self._loop = asyncio.get_running_loop()
         self._changed = asyncio.Event()
         self._tickets: list[Ticket] = []
@@ -174,7 +178,7 @@ class Answering:
             await self._news()
 
     def _piece(self, choice: Choice) -> Piece | None:
-        if choice.index in self._told:
+        if choice.index in self._told or (self._in_one_piece and not choice.finish_reason):
             return None
         text, placed = choice.stream.take()
         if choice.finish_reason:

@@ -18,8 +18,10 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Match, Mount
 
+from precis.confidence import Calibration
 from precis.language_model import LanguageModel
 from precis.model_source import load_model
+from precis.recall import RECALL
 from precis.serve import completions, documents
 from precis.serve.access import Access, check_exposure
 from precis.serve.api_error import ApiError, error_body
@@ -191,14 +193,17 @@ def _add_about(app: FastAPI, metrics: Metrics) -> None:
 def _model_object(entry: Entry) -> dict[str, Any]:
     manifest = entry.manifest
     assert manifest is not None
+    recall = RECALL if entry.text_kept else 0
+    calibration = None if manifest.confidence is None else Calibration.from_json(manifest.confidence)
     about = AboutModel(
         document=manifest.document["name"],
         document_tokens=manifest.document.get("tokens"),
         slots=manifest.slots,
         ratio=manifest.ratio,
         recovery=manifest.fidelity.get("recovery"),
-        confidence=manifest.confidence is not None,
+        confidence=calibration is not None and calibration.recall == recall,
         text_kept=entry.text_kept,
+        recall=recall,
         base_model=manifest.model["name"],
     )
     told = ModelObject(id=entry.name, object="model", created=entry.created, owned_by="precis", precis=about)

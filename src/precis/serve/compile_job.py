@@ -30,7 +30,6 @@ from precis.gold import Teacher
 from precis.memory import keep_freed_memory
 from precis.model_source import load_model
 from precis.progress import Progress
-from precis.spans import spans_of
 from precis.training import recovery
 from precis.work_folder import write_atomically
 
@@ -47,8 +46,9 @@ SHARES = {
 NICENESS = 10
 # A process of the same document that still runs has lost its server and ends within moments.
 LOCK_SECONDS = 120.0
-# Questions from which the very first σ is made, at least: one on each part of the document.
-FIRST_QUESTIONS = 16
+# What the very first σ is made from: so many of the client's own questions at most, and so many that the
+# model writes, of which one in fifteen or so is worth teaching.
+FIRST_QUESTIONS, FIRST_WRITTEN = 16, 240
 # With less time than this, the first σ would take too much of it.
 FEWEST_MINUTES = 2
 
@@ -150,7 +150,6 @@ def run(order: Order, said: Said) -> None:
         settings=settings,
         work=order.work,
         teacher=teacher,
-        keep_text=True,
         publish=publisher.publish,
         progress=said,
     )
@@ -178,17 +177,15 @@ def _publish_first(teacher: Teacher, order: Order, settings: Settings, publisher
 
     It is a compile of its own: the real one asks, and gives, the same as without it.
     """
-    few = max(FIRST_QUESTIONS, len(spans_of(teacher.document.text, teacher.model.chat)))
     with contextlib.suppress(QuestionsError):  # too few of them were any good
         artifact = compile_document(
             teacher.document,
             model=teacher.model,
             questions=order.questions[:FIRST_QUESTIONS],
-            settings=replace(settings, self_study=few, minutes=0),
+            settings=replace(settings, self_study=FIRST_WRITTEN, minutes=0),
             work=order.work,
             teacher=teacher,
             calibrate=False,
-            keep_text=True,
         )
         publisher.publish(artifact)
 

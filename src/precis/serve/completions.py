@@ -8,7 +8,7 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any, Protocol, TypeVar
 
 from fastapi import APIRouter, Request
@@ -18,6 +18,8 @@ from starlette.types import Message, Receive, Scope, Send
 from precis.confidence import Calibration
 from precis.decoding import Sampling
 from precis.errors import PrecisError
+from precis.passages import Passages
+from precis.recall import NOTHING, RECALL, REFUSAL, Recalled, features_of, recall
 from precis.serve.answering import Answering, Choice, Piece
 from precis.serve.api_error import ApiError
 from precis.serve.engine import BusyError, ClosingError, EngineError, Text, Work
@@ -52,9 +54,12 @@ class Ask:
     top
         How many of the most likely tokens to tell; None: no log-probabilities.
     questions
-        What is asked, for finding passages.
+        What is asked.
+    before
+        What was asked before it in the conversation.
     prompts
-        Gives the tokens that stand after the document, one list a question.
+        Gives the tokens that stand after the document, one list a question; of the text that was recalled for
+        each.
     param
         The field that the questions are in.
     """
@@ -63,23 +68,48 @@ class Ask:
     longest: int | None
     top: int | None
     questions: Sequence[str]
-    prompts: Callable[[], list[list[int]]]
+    before: str
+    prompts: Callable[[Sequence[str]], list[list[int]]]
     param: str
+
+    @property
+    def answers_each(self) -> int:
+        """How many answers each question gets."""
+        return self.body.n or 1
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """What can be begun, and what is told with the answer."""
+    """What can be begun, and what is told with the answer.
+
+    Parameters
+    ----------
+    works
+        One a question.
+    calibration
+        Gives the answers their confidence, where it is known.
+    wanted
+        How many passages were to be recalled for each question, at most.
+    recalled, recalled_tokens
+        What was, a question, and how many tokens that is.
+    passages
+        The document's, where any were to be recalled.
+    positions, prefix_bytes
+        Of what stands before the questions and what was recalled for them.
+    """
 
     works: list[Work]
     calibration: Calibration | None
+    wanted: int
+    recalled: list[Recalled]
+    recalled_tokens: list[int]
+    passages: Passages | None
     positions: int
     prefix_bytes: int
-    passages: list[dict[str, Any]] = field(default_factory=list)
 
     @property
     def prompt_tokens(self) -> int:
-        """Tokens of the questions."""
+        """Tokens of the questions, and of what was recalled for them."""
         return sum(len(work.prompt) for work in self.works)
 
 
@@ -93,7 +123,8 @@ async def chat_completions(request: Request, body: ChatRequest) -> Response:
         body.longest(),
         body.top(),
         [question],
-        lambda: [chat.asking_on(turns, question, instruction)],
+        turns[-1].said if turns else "",
+        lambda recalled: [chat.asking_on(turns, question, instruction, text) for text in recalled],
         "messages",
     )
     return await _respond(request, ask, ChatShape())
@@ -108,7 +139,10 @@ async def completions(request: Request, body: CompletionRequest) -> Response:
         body.max_tokens,
         body.logprobs,
         body.prompts,
-        lambda: [chat.asking(prompt) for prompt in body.prompts],
+        "",
+        lambda recalled: [
+            chat.asking(prompt, text) for prompt, text in zip(body.prompts, recalled, strict=True)
+        ],
         "prompt",
     )
     return await _respond(request, ask, CompletionShape())
@@ -123,7 +157,13 @@ async def _respond(request: Request, ask: Ask, shape: Shape) -> Response:
     """Answer, in one piece or as a stream; who hangs up is let go at once."""
     service = _service(request)
     _check(ask, service)
-    answering = Answering(service.engine, service.tokenizer, ask.body.stops, time.perf_counter())
+    answering = Answering(
+        service.engine,
+        service.tokenizer,
+        ask.body.stops,
+        time.perf_counter(),
+        in_one_piece=ask.body.extension.refuse_below > 0,
+    )
     end = asyncio.get_running_loop().time() + service.limits.answer_s
     with ExitStack() as at_end:
         at_end.enter_context(service.request_under_way())
@@ -184,19 +224,12 @@ def _check(ask: Ask, service: Service) -> None:
             param="stream_options",
             code="invalid_value",
         )
-    rows = (body.n or 1) * len(ask.questions)
+    rows = ask.answers_each * len(ask.questions)
     name = "n" if len(ask.questions) == 1 else f"n times the number of {ask.param}s"
     bounded("n" if body.n else ask.param, rows, limits.choices, name)
     named = "max_tokens" if body.max_tokens is not None else "max_completion_tokens"
     bounded(named, ask.longest or 0, limits.answer_tokens)
-    bounded("precis.passages", body.extension.passages, limits.passages)
-    if body.extension.passages and len(ask.questions) > 1:
-        raise ApiError(
-            400,
-            "'precis.passages' are found for one question; send one.",
-            param="precis.passages",
-            code="invalid_value",
-        )
+    bounded("precis.recall", body.extension.recall or 0, limits.passages)
 
 
 async def _prepare(service: Service, ask: Ask, opened: Opened) -> Prepared:
@@ -208,23 +241,18 @@ async def _prepare(service: Service, ask: Ask, opened: Opened) -> Prepared:
         400: something does not fit, or is not there.
     """
     extension, model = ask.body.extension, service.model
-    for name, wanted in (
-        ("precis.from", extension.source == "document"),
-        ("precis.passages", extension.passages > 0),
-    ):
-        if wanted and opened.document is None:
-            raise ApiError(
-                400,
-                f"'{name}' needs the document's text, which {ask.body.model} does not keep. Compile it again "
-                "with --keep-text, or leave this out.",
-                param=name,
-                code="text_not_kept",
-            )
-    prompts = await service.with_tokenizer(ask.prompts)
-    passages = []
-    if extension.passages:
-        found = await service.in_library(lambda: opened.support.find(ask.questions[0], extension.passages))
-        passages = [asdict(passage) for passage in found]
+    _check_text(ask, opened)
+    wanted = _passages_wanted(ask, opened)
+    samplings = _samplings(ask.body)
+    calibration = _calibration(ask, opened, wanted, samplings[0])
+    passages = opened.passages if wanted else None
+    recalled = [NOTHING] * len(ask.questions)
+    if passages is not None:
+        found = passages
+        recalled = await service.in_library(
+            lambda: [recall(found, question, wanted, before=ask.before) for question in ask.questions]
+        )
+    prompts, recalled_tokens = await service.with_tokenizer(lambda: _prompts(ask, recalled))
     prefix, text = opened.prefix, None
     positions, prefix_bytes = prefix.slots_a_head, prefix.nbytes
     if extension.source == "document":
@@ -233,10 +261,6 @@ async def _prepare(service: Service, ask: Ask, opened: Opened) -> Prepared:
         prefix, text = model.empty_prefix(), Text(opened.manifest.document["sha256"], reading)
         positions = len(reading)
         prefix_bytes = positions * service.token_bytes
-    samplings = _samplings(ask.body)
-    # it was fitted to answers from σ to whose tokens no chance belonged
-    greedy = samplings[0].temperature == 0
-    calibration = opened.calibration if greedy and text is None else None
     works = [
         Work(
             prefix,
@@ -249,9 +273,68 @@ async def _prepare(service: Service, ask: Ask, opened: Opened) -> Prepared:
         )
         for prompt in prompts
     ]
-    for work in works:
-        _check_prompt(work, service, ask.param)
-    return Prepared(works, calibration, positions, prefix_bytes, passages)
+    for work, tokens in zip(works, recalled_tokens, strict=True):
+        _check_prompt(work, tokens, service, ask.param)
+    return Prepared(works, calibration, wanted, recalled, recalled_tokens, passages, positions, prefix_bytes)
+
+
+def _check_text(ask: Ask, opened: Opened) -> None:
+    """Refuse what needs the document's text, where that is not kept."""
+    extension = ask.body.extension
+    for name, wanted in (
+        ("precis.from", extension.source == "document"),
+        ("precis.recall", bool(extension.recall)),
+    ):
+        if wanted and opened.document is None:
+            raise ApiError(
+                400,
+                f"'{name}' needs the document's text, which {ask.body.model} does not keep. Compile it again "
+                "without --no-text, or leave this out.",
+                param=name,
+                code="text_not_kept",
+            )
+
+
+def _passages_wanted(ask: Ask, opened: Opened) -> int:
+    """Give how many passages to recall for each question: as asked for, or as `Compiled.ask` does."""
+    extension = ask.body.extension
+    if extension.recall is not None:
+        return extension.recall
+    return RECALL if opened.passages is not None and extension.source == "soft_prompt" else 0
+
+
+def _calibration(ask: Ask, opened: Opened, wanted: int, sampling: Sampling) -> Calibration | None:
+    """Give what the answers' confidence comes from, if it was fitted to answers that are given as these are.
+
+    Raises
+    ------
+    ApiError
+        400: there is none, and answers are to be refused by it.
+    """
+    extension, calibration = ask.body.extension, opened.calibration
+    # it was fitted to answers from σ to whose tokens no chance belonged
+    alike = sampling.temperature == 0 and extension.source == "soft_prompt"
+    if calibration is not None and alike and calibration.recall == wanted:
+        return calibration
+    if extension.refuse_below:
+        raise ApiError(
+            400,
+            "'precis.refuse_below' needs a confidence, which is not known for this request: it must ask from "
+            "the soft prompt, at temperature 0, with the usual number of passages, and the file of "
+            f"{ask.body.model} must hold a calibration. Leave this out, or ask so.",
+            param="precis.refuse_below",
+            code="confidence_not_known",
+        )
+    return None
+
+
+def _prompts(ask: Ask, recalled: Sequence[Recalled]) -> tuple[list[list[int]], list[int]]:
+    """Give each question's tokens, and how many of them are what was recalled for it."""
+    prompts = ask.prompts([each.text for each in recalled])
+    if not any(each.text for each in recalled):
+        return prompts, [0] * len(prompts)
+    alone = ask.prompts([""] * len(prompts))
+    return prompts, [len(whole) - len(part) for whole, part in zip(prompts, alone, strict=True)]
 
 
 def _check_document(reading: Sequence[int], service: Service) -> None:
@@ -268,16 +351,18 @@ def _check_document(reading: Sequence[int], service: Service) -> None:
         )
 
 
-def _check_prompt(work: Work, service: Service, param: str) -> None:
+def _check_prompt(work: Work, recalled_tokens: int, service: Service, param: str) -> None:
     tokens = len(work.prompt)
     room = service.model.window - (work.end - tokens) - 1
     most = min(room, service.limits.prompt_tokens)
     if tokens > most:
         why = "are left of the model's window" if room == most else "are taken by this server"
+        recalled = f" with the {recalled_tokens:,} that were recalled" if recalled_tokens else ""
+        fewer = ", or recall fewer passages ('precis.recall')" if recalled_tokens else ""
         raise ApiError(
             400,
-            f"'{param}' has {tokens:,} tokens; {max(0, most):,} {why}. Ask more shortly, or leave out "
-            "earlier turns.",
+            f"'{param}' has {tokens:,} tokens{recalled}; {max(0, most):,} {why}. Ask more shortly, or "
+            f"leave out earlier turns{fewer}.",
             param=param,
             code="context_length_exceeded",
         )
@@ -343,7 +428,7 @@ class Shape(Protocol):
         """Give what stands in a stream for something new."""
         ...
 
-    def choice(self, choice: Choice, text: str, logprobs: Any) -> dict[str, Any]:
+    def choice(self, piece: Piece, logprobs: Any) -> dict[str, Any]:
         """Give a whole answer."""
         ...
 
@@ -368,13 +453,13 @@ class ChatShape:
             parts.append(_delta(piece.index, {}, None, piece.finish_reason))
         return parts
 
-    def choice(self, choice: Choice, text: str, logprobs: Any) -> dict[str, Any]:
+    def choice(self, piece: Piece, logprobs: Any) -> dict[str, Any]:
         """Give a message."""
         return {
-            "index": choice.index,
-            "message": {"role": "assistant", "content": text, "refusal": None},
+            "index": piece.index,
+            "message": {"role": "assistant", "content": piece.text, "refusal": None},
             "logprobs": logprobs,
-            "finish_reason": choice.finish_reason,
+            "finish_reason": piece.finish_reason,
         }
 
     def logprobs(self, tokenizer: Any, placed: Sequence[Placed]) -> dict[str, Any]:
@@ -419,13 +504,13 @@ class CompletionShape:
             }
         ]
 
-    def choice(self, choice: Choice, text: str, logprobs: Any) -> dict[str, Any]:
+    def choice(self, piece: Piece, logprobs: Any) -> dict[str, Any]:
         """Give a text."""
         return {
-            "index": choice.index,
-            "text": text,
+            "index": piece.index,
+            "text": piece.text,
             "logprobs": logprobs,
-            "finish_reason": choice.finish_reason,
+            "finish_reason": piece.finish_reason,
         }
 
     def logprobs(self, tokenizer: Any, placed: Sequence[Placed]) -> dict[str, Any]:
@@ -468,8 +553,8 @@ class Reply:
         """Give the whole answer."""
         choices = []
         for choice in self._answering.choices:
-            text, placed = choice.stream.take()
-            choices.append(self._shape.choice(choice, text, self._logprobs(placed)))
+            piece = self._as_told(Piece(choice.index, *choice.stream.take(), choice.finish_reason))
+            choices.append(self._shape.choice(piece, self._logprobs(piece.placed)))
         return {**self._head, "choices": choices, "usage": self._usage(), "precis": self._about()}
 
     async def events(self, end: float) -> AsyncIterator[str]:
@@ -491,7 +576,7 @@ class Reply:
                 while pieces := await self._answering.pieces():
                     parts = [
                         part
-                        for piece in pieces
+                        for piece in map(self._as_told, pieces)
                         for part in self._shape.part(piece, self._logprobs(piece.placed))
                     ]
                     last = {} if with_usage or not self._answering.told else {"precis": self._about()}
@@ -521,13 +606,56 @@ class Reply:
             "total_tokens": asked + answered,
         }
 
+    def _as_told(self, piece: Piece) -> Piece:
+        """Put the refusal in the place of an answer that is too unsure; those come in one piece."""
+        if not self._refuses(self._answering.choices[piece.index]):
+            return piece
+        return Piece(piece.index, REFUSAL, [], "stop")
+
+    def _refuses(self, choice: Choice) -> bool:
+        threshold = self._ask.body.extension.refuse_below
+        if not threshold:
+            return False
+        confidence = self._confidence(choice)
+        return confidence is not None and confidence < threshold
+
+    def _confidence(self, choice: Choice) -> float | None:
+        """Give the probability that an answer is right and stands in the document, where that is known."""
+        prepared, number = self._prepared, self._question(choice)
+        if prepared.calibration is None or not choice.entropies:
+            return None
+        features = features_of(
+            choice.log_probabilities,
+            choice.entropies,
+            self._ask.questions[number],
+            choice.stream.text,
+            prepared.recalled[number],
+            prepared.passages,
+        )
+        return prepared.calibration.probability(features)
+
+    def _question(self, choice: Choice) -> int:
+        """Give the number of the question that it answers."""
+        return choice.index // self._ask.answers_each
+
+    def _about_answer(self, choice: Choice) -> dict[str, Any]:
+        prepared, number = self._prepared, self._question(choice)
+        return {
+            "confidence": self._confidence(choice),
+            "withheld": choice.stream.text if self._refuses(choice) else None,
+            "passages": [asdict(passage) for passage in prepared.recalled[number].passages],
+            "positions": prepared.positions + prepared.recalled_tokens[number],
+        }
+
     def _about(self) -> dict[str, Any]:
         prepared, answering = self._prepared, self._answering
+        answers = [self._about_answer(choice) for choice in answering.choices]
+        several = [{"index": index, **told} for index, told in enumerate(answers)]
         return {
-            "confidence": answering.choices[0].confidence(prepared.calibration),
-            "passages": prepared.passages,
+            **answers[0],
+            "answers": several if len(several) > 1 else [],
+            "recall": prepared.wanted,
             "from": self._ask.body.extension.source,
-            "positions": prepared.positions,
             "prefix_bytes": prepared.prefix_bytes,
             "first_token_s": round(answering.first_token_s or 0.0, 4),
             "seconds": round(answering.seconds, 4),

@@ -25,12 +25,14 @@ from precis.confidence import Calibration
 from precis.document import Document
 from precis.errors import PrecisError, SettingsError
 from precis.language_model import LanguageModel
+from precis.passages import Passages
 from precis.prefix import Prefix
 from precis.serve.engine import ClosingError
 from precis.serve.logs import log
-from precis.support import Support
 
 SUFFIX = ".precis"
+# Memory that a character of a kept text takes, with the index of its passages.
+TEXT_BYTES = 12
 # Names that an error tells, where there are more.
 NAMES_TOLD = 10
 
@@ -111,8 +113,8 @@ class Opened:
         σ, where the model is.
     calibration
         Gives answers from σ their confidence.
-    document
-        The text, where it is kept.
+    document, passages
+        The text, and what is recalled from it, where it is kept.
     chat
         Tokenises the text; for the library's thread alone.
     """
@@ -122,6 +124,7 @@ class Opened:
     prefix: Prefix
     calibration: Calibration | None
     document: Document | None
+    passages: Passages | None
     chat: Chat = field(repr=False)
 
     @property
@@ -129,7 +132,7 @@ class Opened:
         """Memory that it takes."""
         prefix = self.prefix
         bias = 0 if prefix.bias is None else prefix.bias.nbytes
-        text = 0 if self.document is None else 4 * len(self.document.text)
+        text = 0 if self.document is None else TEXT_BYTES * len(self.document.text)
         return prefix.keys.nbytes + prefix.values.nbytes + prefix.positions.nbytes + bias + text
 
     @cached_property
@@ -137,12 +140,6 @@ class Opened:
         """The tokens of the whole document, as the model reads it before a question."""
         assert self.document is not None
         return self.chat.reading(self.document.text)
-
-    @cached_property
-    def support(self) -> Support:
-        """Finds passages."""
-        assert self.document is not None
-        return Support(self.document, self.chat)
 
 
 class Library:
@@ -234,7 +231,8 @@ class Library:
             raise BrokenDocumentError(
                 f"The document {entry.name} cannot be asked. {self._entries[entry.name].reason}"
             ) from error
-        return Opened(entry, artifact.manifest, prefix, artifact.calibration, document, self._chat)
+        passages = None if document is None else Passages(document, self._chat)
+        return Opened(entry, artifact.manifest, prefix, artifact.calibration, document, passages, self._chat)
 
     def _look_into(self, name: str, path: Path, stamp: Stamp) -> Entry:
         entry = Entry(name, path, stamp)
@@ -243,7 +241,7 @@ class Library:
             artifact.check(self.model)
         except Exception as error:  # whatever a file holds, it stops none of the others
             return _broken(entry, error)
-        return replace(entry, manifest=artifact.manifest, text_kept="text" in artifact.tensors)
+        return replace(entry, manifest=artifact.manifest, text_kept=artifact.keeps_text)
 
     def _unknown(self, name: str) -> str:
         names = [entry.name for entry in self._entries.values() if entry.usable]

@@ -33,7 +33,7 @@ class Limits:
     answer_tokens, default_answer_tokens
         The most that `max_tokens` may be, and what it is where nobody says.
     passages
-        The most passages with one answer.
+        The most that are recalled for one question.
     body_bytes, upload_bytes
         Of a request, and of one that brings a document; beyond them 413.
     body_s

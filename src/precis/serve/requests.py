@@ -132,7 +132,22 @@ class Extension(Model):
 
     model_config = ConfigDict(populate_by_name=True)
 
-    passages: Annotated[int, Field(ge=0, description="Passages of the document to give with the answer.")] = 0
+    recall: Annotated[
+        Annotated[int, Field(ge=0)] | None,
+        Field(
+            description="How many passages of the document, at most, are read before the question and given "
+            "with the answer. null: 1 after σ, where the text is kept; otherwise 0."
+        ),
+    ] = None
+    refuse_below: Annotated[
+        float,
+        Field(
+            ge=0,
+            le=1,
+            description="With less confidence than this, the answer is that the document does not say; "
+            "0: never.",
+        ),
+    ] = 0.0
     source: Annotated[
         Literal["soft_prompt", "document"],
         Field(alias="from", description="What is read before the question: σ, or the document in full."),

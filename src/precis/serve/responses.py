@@ -23,25 +23,48 @@ class ErrorResponse(BaseModel):
 
 
 class PassageObject(BaseModel):
-    """A passage of the document that was found by the question's words; the answer was not made from it."""
+    """A passage of the document that an answer was made from."""
 
     text: str
-    source: str
+    source: str = Field(description="The file that it stands in.")
     page: int
-    score: float
+    start: int = Field(description="Its first character in the document's text, counted from 0.")
+    end: int = Field(description="The character after its last.")
+    score: float = Field(description="BM25's: comparable for one document and question only.")
+
+
+class AboutAnswer(BaseModel):
+    """What this server tells of each of several answers."""
+
+    index: int
+    confidence: float | None
+    passages: list[PassageObject]
+    withheld: str | None
+    positions: int
 
 
 class About(BaseModel):
     """What this server tells of an answer beyond OpenAI's API."""
 
     confidence: float | None = Field(
-        description="Calibrated probability that the (first) answer agrees with the full document's; null "
-        "where it is not known."
+        description="Calibrated probability that the (first) answer is right and stands in the document; "
+        "null where it is not known."
     )
-    passages: list[PassageObject] = Field(description="Retrieved from the document by the question's words.")
+    withheld: str | None = Field(
+        description="What the model said, where the (first) answer is that the document does not say: its "
+        "confidence was below 'refuse_below'."
+    )
+    recall: int = Field(description="How many passages were recalled for a question, at most.")
+    passages: list[PassageObject] = Field(
+        description="What the (first) answer was made from, beside what 'from' says: the best passage first. "
+        "None where no passage has a word of the question."
+    )
+    answers: list[AboutAnswer] = Field(description="Where there are several answers, the same for each.")
     source: Literal["soft_prompt", "document"] = Field(alias="from")
-    positions: int = Field(description="Positions that stood before the question.")
-    prefix_bytes: int = Field(description="Memory of their keys and values.")
+    positions: int = Field(description="Positions that stood before the question, recalled ones included.")
+    prefix_bytes: int = Field(
+        description="Memory of the keys and values of what 'from' says; recalled passages are not counted."
+    )
     first_token_s: float = Field(description="Seconds from the request to the first token.")
     seconds: float = Field(description="Seconds from the request to the end of the answer.")
 
@@ -143,11 +166,17 @@ class AboutModel(BaseModel):
     document_tokens: int | None
     slots: int
     ratio: float
-    recovery: float | None = Field(description="Held-out recovery, where it was measured.")
-    confidence: bool = Field(description="Whether answers have a calibrated confidence.")
-    text_kept: bool = Field(
-        description="Whether passages, and answers from the document in full, can be had."
+    recovery: float | None = Field(
+        description="Held-out recovery, where it was measured: a measure of the optimisation, not of answers."
     )
+    confidence: bool = Field(
+        description="Whether answers that are asked for by default have a calibrated confidence."
+    )
+    text_kept: bool = Field(
+        description="Whether the text is kept: answers are then made from passages of it, too, and can be "
+        "had from the document in full."
+    )
+    recall: int = Field(description="How many passages are recalled for a question by default.")
     base_model: str
 
 

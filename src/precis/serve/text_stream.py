@@ -46,6 +46,11 @@ class TextStream:
         self.ended = False
         self.stopped = False
 
+    @property
+    def text(self) -> str:
+        """All of the text so far, given out or not."""
+        return self._text
+
     def add(self, chosen: Chosen) -> bool:
         """Take in a token; whether a stop string has ended the answer."""
         if self.ended:

@@ -89,10 +89,10 @@ async function isThere() {
 
 /**
  * Ask, and give what comes: `{ text }`, `{ finish }` (why it ended) and `{ about }` (what the server tells
- * of the whole answer).
+ * of the whole answer). `precis` is what this server can do beyond OpenAI's API.
  */
-export async function* ask(model, messages, from, passages, signal) {
-  const body = { model, messages, stream: true, precis: { from, passages } };
+export async function* ask(model, messages, precis, signal) {
+  const body = { model, messages, stream: true, precis };
   const response = await send("/v1/chat/completions", {
     method: "POST",
     headers: { "Content-Type": "application/json" },

@@ -4,10 +4,19 @@ import { RefusedError, ask, wasStopped } from "./api.js";
 import { announce, element, put } from "./elements.js";
 import { confidence, count, seconds, size, times } from "./words.js";
 
-const PASSAGES = 3;
 const NOT_KEPT =
-  "The document's text is not kept with it: there are no passages to check this by, and no answer from the whole " +
-  "document to set beside it.";
+  "The document's text is not kept with it: this answer is from the soft prompt alone, and there is none from the " +
+  "whole document to set beside it. Names and numbers may be wrong.";
+
+/** How sure the model must be, in percent, or else it is to say that the document does not say; 0: always told. */
+const threshold = {
+  name: "precis-refuse-below",
+  get: () => Number(sessionStorage.getItem(threshold.name) ?? 0),
+  set(percent) {
+    if (percent > 0) sessionStorage.setItem(threshold.name, Math.min(100, percent));
+    else sessionStorage.removeItem(threshold.name);
+  },
+};
 
 export class Conversation {
   /** `item` gives the document as it is now. */
@@ -31,6 +40,14 @@ export class Conversation {
       { type: "button", class: "plain", hidden: true, click: () => this.restart() },
       "New conversation",
     );
+    this.least = element("input", { id: "refuse", type: "number", min: 0, max: 100, step: "any", placeholder: "0" });
+    this.refusing = element(
+      "label",
+      { for: "refuse", class: "refusing" },
+      "Where it is less than ",
+      this.least,
+      " % sure, it shall say that the document does not say.",
+    );
     this.form = element(
       "form",
       { class: "ask" },
@@ -42,6 +59,7 @@ export class Conversation {
         "Enter asks, Shift and Enter begin a new line, Escape stops an answer. ",
         this.anew,
       ),
+      element("p", { class: "small" }, this.refusing),
     );
     this.element = element(
       "section",
@@ -51,11 +69,23 @@ export class Conversation {
       this.form,
     );
     this.listen();
+    this.update();
     new IntersectionObserver((seen) => (this.inView = seen.at(-1).isIntersecting)).observe(this.form);
     new ResizeObserver(() => this.answering && this.keepInView()).observe(this.log);
   }
 
+  /** Follow the document: only where its confidence is known can an answer be refused. */
+  update() {
+    this.refusing.hidden = !this.knowsConfidence;
+    if (document.activeElement !== this.least) this.least.value = threshold.get() || "";
+  }
+
+  get knowsConfidence() {
+    return this.item().model?.precis.confidence ?? false;
+  }
+
   listen() {
+    this.least.addEventListener("change", () => threshold.set(Number(this.least.value)));
     this.form.addEventListener("submit", (event) => {
       event.preventDefault();
       this.submit();
@@ -158,11 +188,17 @@ class Turn {
 
   async answer(signal) {
     const kept = this.conversation.item().model?.precis.text_kept ?? true;
-    const about = await this.reply.fill(this.name, this.messages, "soft_prompt", kept ? PASSAGES : 0, signal);
+    const percent = this.conversation.knowsConfidence ? threshold.get() : 0;
+    const wanted = { from: "soft_prompt", ...(percent > 0 && { refuse_below: percent / 100 }) };
+    const about = await this.reply.fill(this.name, this.messages, wanted, signal);
     this.text = this.reply.text;
     if (about === null) {
       if (this.reply.failed) this.offerAgain();
       return;
+    }
+    if (about.withheld !== null) {
+      this.reply.said.classList.add("refused");
+      this.more.append(withheld(about.withheld, percent));
     }
     this.more.append(cost(about), sureness(about.confidence, this.conversation.item()));
     if (!kept) this.more.append(element("p", { class: "small" }, NOT_KEPT));
@@ -193,7 +229,7 @@ class Turn {
         place.replaceChildren(table.element, button);
         table.element.focus({ preventScroll: true }); // the button that had it is gone
         place.scrollIntoView({ block: "nearest" });
-        const told = await whole.fill(this.name, this.messages, "document", 0, signal);
+        const told = await whole.fill(this.name, this.messages, { from: "document" }, signal);
         if (told !== null) {
           table.finish(told);
           announce(table.difference.textContent);
@@ -219,11 +255,11 @@ class Reply {
   }
 
   /** Ask, and show what comes; give what the server tells of the whole answer, or null if there is none. */
-  async fill(model, messages, from, passages, signal) {
+  async fill(model, messages, precis, signal) {
     this.element.setAttribute("aria-busy", "true");
     let about = null;
     try {
-      for await (const part of ask(model, messages, from, passages, signal)) {
+      for await (const part of ask(model, messages, precis, signal)) {
         if (part.text) this.add(part.text);
         if (part.finish === "length") put(this.remark, "Cut off: it reached the most that one answer may have.");
         about = part.about ?? about;
@@ -288,7 +324,7 @@ function sureness(value, item) {
     none: still
       ? "It is calibrated at the end of the compile."
       : "It is not known how far this file's answers can be trusted.",
-    some: "that the whole document would give this answer, too.",
+    some: "that it is right, and stands in the document.",
   };
   return element(
     "p",
@@ -299,23 +335,33 @@ function sureness(value, item) {
   );
 }
 
+/** What the model said, where it was too unsure for it to be told. */
+function withheld(said, percent) {
+  return element(
+    "details",
+    { class: "withheld" },
+    element("summary", {}, "The model would have said …"),
+    element("p", { class: "answer-text" }, said || "(nothing)"),
+    element("p", { class: "small" }, `It was less than ${percent} % sure of it.`),
+  );
+}
+
+/** What of the document an answer was made from. */
 function passages(found) {
   if (found.length === 0) {
-    return element("p", { class: "small" }, "No passage of the document has the words of this question.");
+    return element(
+      "p",
+      { class: "small" },
+      "No passage of the document has a word of this question: the answer was made from the soft prompt alone.",
+    );
   }
   const places = [...new Set(found.map((passage) => passage.page))].sort((a, b) => a - b);
   const pages = `${places.length === 1 ? "page" : "pages"} ${places.join(", ")}`;
-  const number = found.length === 1 ? "1 passage" : `${found.length} passages`;
+  const number = found.length === 1 ? "this passage" : `these ${found.length} passages`;
   return element(
     "details",
-    { class: "passages" },
-    element("summary", {}, `Check it: ${number} of the document, ${pages}`),
-    element(
-      "p",
-      { class: "small" },
-      "These were retrieved by the words of the question, to check the answer by. It was not made from them, " +
-        "but from the soft prompt alone.",
-    ),
+    { class: "passages", open: true },
+    element("summary", {}, `Made from ${number} of the document, ${pages}`),
     ...found.map((passage) =>
       element(
         "figure",
@@ -324,16 +370,22 @@ function passages(found) {
         element("figcaption", {}, `${passage.source}, page ${passage.page}`),
       ),
     ),
+    element(
+      "p",
+      { class: "small" },
+      "Found by the words of the question, and read by the model after the soft prompt.",
+    ),
   );
 }
 
-/** The soft prompt's answer beside the one that the whole document gives. */
+/** The answer from soft prompt and passage beside the one that the whole document gives. */
 class Comparison {
   constructor(text, about, whole) {
     this.about = about;
     this.cells = new Map();
     this.difference = element("p", { class: "difference", hidden: true });
-    const head = element("tr", {}, element("td"), column("Soft prompt"), column("Whole document"));
+    const title = about.passages.length > 0 ? "Soft prompt and passage" : "Soft prompt";
+    const head = element("tr", {}, element("td"), column(title), column("Whole document"));
     const shown = element("p", { class: "answer-text" }, text || "(The model said nothing.)");
     const rows = [
       line("Answer", shown, whole.element),
@@ -345,7 +397,7 @@ class Comparison {
     const table = element(
       "table",
       {},
-      element("caption", { class: "unseen" }, "The same question, from the soft prompt and from the whole document"),
+      element("caption", { class: "unseen" }, "The same question, without and with the whole document before it"),
       element("thead", {}, head),
       element("tbody", {}, ...rows),
     );
@@ -370,7 +422,7 @@ class Comparison {
     ];
     put(
       this.difference,
-      `From the soft prompt: ${parts.join(", ")}. The server keeps a document that it has read for a while; ` +
+      `Without the whole document: ${parts.join(", ")}. The server keeps a document that it has read for a while; ` +
         "asked again soon, the whole document answers sooner, for the same memory.",
     );
   }

@@ -1,4 +1,5 @@
-// The held-out recovery of a soft prompt while it is trained: 0 is no document, 1 is reading it all.
+// The held-out recovery of a soft prompt while it is trained: how probable it makes the whole document's answers.
+// It measures the optimisation; how many answers are right is another question.
 
 import { drawn, element } from "./elements.js";
 
@@ -43,22 +44,22 @@ export class Curve {
     this.caption.replaceChildren(
       element("strong", {}, `Recovery ${best.toFixed(2)}`),
       isFirst ? ", a first estimate on few questions." : " on questions it is not trained on.",
-      " 1 is as good as reading it all, 0 is no document.",
-      best > 1 ? " Above 1, it is surer of those answers than the model is with the document before it." : "",
+      " A measure of the optimisation, not of right answers: how probable the whole document's answers have become, " +
+        "from 0 (no document) to 1 (all of it before the question).",
     );
     this.drawing.setAttribute("width", width);
     this.drawing.setAttribute("viewBox", `0 0 ${width} ${HEIGHT}`);
     this.drawing.setAttribute(
       "aria-label",
       `Recovery by training step: from ${this.points[0][1].toFixed(2)} to ${now.toFixed(2)} at step ` +
-        `${this.points.at(-1)[0]} of ${most}. A line at 1 marks what is as good as reading it all.`,
+        `${this.points.at(-1)[0]} of ${most}. A line at 1 marks the whole document.`,
     );
     const line = this.points.map(([step, value]) => [x(step), y(value)]);
     const path = line.map(([across, down]) => `${across.toFixed(1)},${down.toFixed(1)}`).join(" ");
     this.drawing.replaceChildren(
       ...level(1, y(1), width, "whole"),
       ...level(0, y(0), width, "none"),
-      words("as good as reading it all", "whole", y(1), width, line),
+      words("the whole document", "whole", y(1), width, line),
       words("no document", "none", y(0), width, line),
       drawn("polyline", { points: path, class: "line" }),
       ...line.map(([cx, cy]) => drawn("circle", { cx, cy, r: 3, class: "dot" })),

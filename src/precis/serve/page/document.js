@@ -42,6 +42,7 @@ export class DocumentView {
     if (model !== null) this.showBars(model.precis);
     this.compile.update(item, ahead);
     this.conversation.element.hidden = !item.askable;
+    this.conversation.update();
     put(this.notYet, item.askable ? "" : this.whyNot());
   }
 

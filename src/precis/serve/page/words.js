@@ -64,7 +64,7 @@ export function times(value) {
   return value < 10 ? value.toFixed(1).replace(/\.0$/, "") : count(Math.round(value));
 }
 
-/** Say how likely it is that an answer is the one that the whole document would give. */
+/** Say how likely it is that an answer is right, and stands in the document. */
 export function confidence(value) {
   if (value === null) return "not calibrated";
   const word = value >= 0.85 ? "high" : value >= 0.65 ? "good" : value >= 0.45 ? "fair" : "low";
