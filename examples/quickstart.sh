@@ -7,12 +7,15 @@ compiled=../tern-harbour.precis
 
 say() { printf '\n\033[1m%s\033[0m\n' "$1"; }
 
-say "1. Compile $document into a soft prompt a twentieth of its length (5 minutes at most)"
-precis compile "$document" -o "$compiled" --minutes 5
+say "1. Compile $document into a soft prompt a twentieth of its length (7 minutes at most)"
+precis compile "$document" -o "$compiled" --minutes 7
 
-say "2. Compare, on 48 questions that it was not trained on: no document, the full document, the soft prompt"
+say "2. Count right answers to 48 questions that it was not trained on"
 precis evaluate "$compiled" --document "$document" --questions tern-harbour.questions.jsonl --show 3
 
 say "3. Ask it yourself"
 echo 'Activate the environment with ". .venv/bin/activate", then:'
-echo '    precis ask tern-harbour.precis "On which VHF channel does the harbour office listen?" --beside examples/tern-harbour.md'
+echo '    precis ask tern-harbour.precis "On which VHF channel does the harbour office listen?"'
+precis ask "$compiled" "On which VHF channel does the harbour office listen?"
+precis ask "$compiled" "Who is the harbour master?"
+precis ask "$compiled" "What does a berth on the Heron Pontoon cost?"

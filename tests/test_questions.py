@@ -13,8 +13,9 @@ from precis.work_folder import WorkFolder
 from tests.conftest import make_model
 
 DOCUMENT = Document.from_text(
-    "# The harbour\n\nThe harbour office listens on channel 72. The lock keeper is Ivo Kestrane, who works from "
-    "a white cabin.\n\nThe ferry Lady Brannoch carries 210 passengers and 32 cars.\n\n# The lighthouse\n\n"
+    "# The harbour\n\nThe harbour office listens on channel 72. The lock keeper is Ivo Kestrane, who works "
+    "from a white cabin.\n\nThe ferry Lady Brannoch carries 210 passengers and 32 cars.\n\n"
+    "# The lighthouse\n\n"
     "The lighthouse was built in 1871 from pink granite. Its door is painted turquoise."
 )
 

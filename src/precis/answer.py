@@ -100,7 +100,7 @@ def answer(
         raise QuestionsError("The question is empty. Ask something, in quotation marks.")
     chat = given.model.chat
     prompt = chat.asking(question, recalled.text)
-    alone = len(prompt) - len(chat.asking(question))
+    added = len(prompt) - len(chat.asking(question))
     may_refuse = calibration is not None and refuse_below > 0
     start = time.perf_counter()
     first = 0.0
@@ -134,8 +134,8 @@ def answer(
         text=told,
         tokens=tokens,
         finish_reason="stop" if finished else "length",
-        prompt_positions=given.prefix.slots_a_head + alone,
-        prefix_bytes=given.prefix.nbytes,
+        prompt_positions=given.prefix.slots_a_head + added,
+        prefix_bytes=given.prefix.nbytes + added * given.model.token_bytes,
         first_token_s=first,
         seconds=time.perf_counter() - start,
         confidence=confidence,

@@ -113,8 +113,9 @@ class Compiled:
             raise SettingsError(f"The number of passages to recall is {recall}; it must be 0 or more.")
         if recall and not kept:
             raise ArtifactError(
-                f"The text of {self.artifact.manifest.document['name']} is not kept in this file, so nothing can "
-                "be recalled from it. Compile the document again without --no-text, or ask with --recall 0."
+                f"The text of {self.artifact.manifest.document['name']} is not kept in this file, so "
+                "nothing can be recalled from it. Compile the document again without --no-text, or ask with "
+                "--recall 0."
             )
         return recall
 

@@ -24,10 +24,10 @@ from precis.confidence import AGREEING_F1, Calibration, Reliability, agrees, rel
 from precis.decoding import Generation
 from precis.document import Document
 from precis.errors import PrecisError, SettingsError
+from precis.general import general_artifact
 from precis.gold import LONGEST_ANSWER, ROOM, Teacher
 from precis.language_model import LanguageModel, Row
 from precis.passages import Passages
-from precis.prefix import Prefix
 from precis.progress import Progress
 from precis.questions import Question
 from precis.questions_file import UserQuestion
@@ -280,7 +280,7 @@ def evaluate(
         something do so with σ's settings, on questions that the model writes.
     other
         Another document's σ, for the control `other-recall`: what the recalled passage does after a σ that
-        never saw this document.
+        never saw this document. None: the general one, where the package has one for the model.
     progress
         Hears of every stage.
 
@@ -292,6 +292,8 @@ def evaluate(
         There is no such method, or `other` is no control.
     """
     check_names(methods)
+    if other is None:
+        other = _general_control(model, document)
     _check_control(other, artifact, document, model)
     progress = progress or Progress()
     examination = Examination(model, document, questions)
@@ -337,6 +339,14 @@ def evaluate(
         asked=asked,
         reliability=reliability_of(asked, "precis") or reliability_of(asked, "soft-prompt"),
     )
+
+
+def _general_control(model: LanguageModel, document: Document) -> Artifact | None:
+    """Give the general σ, unless this document is the one that it was learnt from."""
+    general = general_artifact(model)
+    if general is None or general.manifest.document["sha256"] == document.sha256:
+        return None
+    return general
 
 
 def _check_control(
@@ -781,16 +791,12 @@ def _time(model: LanguageModel, method: Prepared, passages: Passages | None, tex
     if more:
         cost.pace.append(more / (time.perf_counter() - first))
     cost.first_token.append(first - start)
-    cost.bytes.append(prefix.nbytes + _bytes_a_position(model, prefix) * _added(model, text, recalled))
+    cost.bytes.append(prefix.nbytes + model.token_bytes * _added(model, text, recalled))
 
 
 def _added(model: LanguageModel, text: str, recalled: Recalled) -> int:
     """How many tokens what was recalled adds to a prompt."""
     return len(model.chat.asking(text, recalled.text)) - len(model.chat.asking(text))
-
-
-def _bytes_a_position(model: LanguageModel, prefix: Prefix) -> int:
-    return 2 * model.layers * model.kv_heads * model.head_dim * prefix.keys.element_size()
 
 
 def scores_of(

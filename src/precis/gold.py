@@ -236,8 +236,7 @@ def teach(
     out_of_time: Callable[[], bool] = lambda: False,
     progress: Callable[[int], None] = lambda _: None,
 ) -> Taught:
-    """Answer all questions greedily with the document in context; the user's own answers are taken as they
-    are.
+    """Answer all questions greedily with the document in context; answers of the user's stay as they are.
 
     The work folder keeps every finished chunk of answers.
 
@@ -312,7 +311,7 @@ def _answers(
 
 
 def _as_if_said(row: Row, scores: Tensor, top_k: int) -> Generation:
-    """Give a known answer with what the teacher thinks of it, from its scores `[answer token, vocabulary]`."""
+    """Give a known answer with what the teacher thinks of it: scores are `[answer token, vocabulary]`."""
     top = scores.topk(top_k, dim=-1)
     chosen = torch.tensor(row.answer, device=scores.device).unsqueeze(1)
     return Generation(

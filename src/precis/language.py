@@ -86,9 +86,9 @@ class Language:
         return cls(found[0] if found else "")
 
     def words(self, text: str) -> list[str]:
-        """Give the words of a text, by their stems in lower case; those of unspaced scripts as pairs of
-        characters.
+        """Give the words of a text by their stems, in lower case.
 
+        Scripts without blanks between words give pairs of characters.
         No word is left out as too common: the commonest weigh little by themselves, and in a question as
         short as "Who was it?" they are all there is.
         """

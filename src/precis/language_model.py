@@ -79,6 +79,11 @@ class LanguageModel:
         self.digest = weights_digest(network)
         self.tokenizer_digest = tokenizer_digest(tokenizer)
 
+    @property
+    def token_bytes(self) -> int:
+        """Memory that the keys and values of one token take."""
+        return 2 * self.layers * self.kv_heads * self.head_dim * self.dtype.itemsize
+
     def empty_prefix(self) -> Prefix:
         """Give the prefix of no token."""
         return Prefix.empty(self.layers, self.kv_heads, self.head_dim, dtype=self.dtype, device=self.device)

@@ -145,7 +145,7 @@ class Passages:
     def around(self, place: int) -> str:
         """Give the passage that a character of the document stands in."""
         starts = [self.characters(number)[0] for number in range(len(self.spans))]
-        return self.text(bisect_right(starts, place) - 1)
+        return self.text(max(0, bisect_right(starts, place) - 1))
 
     def tokens(self, number: int) -> int:
         """How many tokens a passage has."""
@@ -205,7 +205,7 @@ class Passages:
 
 
 def _sentences(document: Document, language: Language, chat: Chat) -> Iterator[Sentence]:
-    """Cut a document into sentences; headings are no sentences of their own, but noted with those below them."""
+    """Cut a document into sentences; headings are none, but are noted with the sentences below them."""
     text, heading, paragraph = document.text, "", 0
     held: list[Sentence] = []  # headings with nothing below them are text like any other
     for page in document.pages:

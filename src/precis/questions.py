@@ -40,7 +40,7 @@ A_ROUND, OWN_WORDS = 8, 5
 # A sentence that has so many questions worth teaching is not asked about again.
 WANTED = 4
 # Sentences that are asked about together.
-SENTENCES_AT_ONCE = 24
+SENTENCES_AT_ONCE = 48
 # Even a compile that is out of time keeps so many questions, or there is nothing to learn from.
 ENOUGH = 8
 # Share of a text's words that must stand where they should.
@@ -278,7 +278,7 @@ class _Writer:
         return [(place, text) for (place, _), text in texts.items()]
 
     def _beginnings(self, place: int, turn: int, seed: int) -> list[str]:
-        """Draw forced beginnings for a sentence, most of them with its own words; no two rounds get the same."""
+        """Draw forced beginnings for a sentence, most with its own words; no two rounds get the same."""
         draw = random.Random(seed * 100_003 + place)
         language, sentence = self.passages.language, self.passages.sentence(place)
         words = [word for word in re.findall(r"\w+", sentence) if word.islower() and len(word) > 3]

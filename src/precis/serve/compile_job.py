@@ -26,6 +26,7 @@ from precis.compilation import Settings
 from precis.compilation import compile as compile_document
 from precis.document import Document, read
 from precis.errors import PrecisError, QuestionsError, StorageError
+from precis.general import before_compiling
 from precis.gold import Teacher
 from precis.memory import keep_freed_memory
 from precis.model_source import load_model
@@ -139,9 +140,13 @@ def run(order: Order, said: Said) -> None:
     said.minutes = settings.minutes
     publisher = Publisher(order, said)
     teacher = _PatientTeacher(model, document)
-    if teacher.reads_whole and not publisher.has_published and _has_time(settings):
-        said.say(stage="asking")
-        _publish_first(teacher, order, settings, publisher)
+    if not publisher.has_published:
+        general = before_compiling(document, model)
+        if general is not None:
+            publisher.publish(general)
+        elif teacher.reads_whole and _has_time(settings):
+            said.say(stage="asking")
+            _publish_first(teacher, order, settings, publisher)
     teacher.patient = False
     artifact = compile_document(
         document,
@@ -289,9 +294,9 @@ class Said(Progress):
 
 def _curve(artifact: Artifact) -> Iterator[tuple[int, float]]:
     """Give [step, recovery] for every evaluation so far."""
-    none, full = artifact.manifest.fidelity["nll_none"], artifact.manifest.fidelity["nll_full"]
+    fidelity = artifact.manifest.fidelity
     for step, nll in artifact.manifest.training["held_out_nll"]:
-        value = recovery(none, nll, full)
+        value = recovery(fidelity["nll_none"], nll, fidelity["nll_full"])
         if value is not None:
             yield step, round(value, 4)
 

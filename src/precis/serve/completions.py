@@ -260,7 +260,7 @@ async def _prepare(service: Service, ask: Ask, opened: Opened) -> Prepared:
         _check_document(reading, service)
         prefix, text = model.empty_prefix(), Text(opened.manifest.document["sha256"], reading)
         positions = len(reading)
-        prefix_bytes = positions * service.token_bytes
+        prefix_bytes = positions * model.token_bytes
     works = [
         Work(
             prefix,
@@ -656,7 +656,8 @@ class Reply:
             "answers": several if len(several) > 1 else [],
             "recall": prepared.wanted,
             "from": self._ask.body.extension.source,
-            "prefix_bytes": prepared.prefix_bytes,
+            "prefix_bytes": prepared.prefix_bytes
+            + prepared.recalled_tokens[0] * self._service.model.token_bytes,
             "first_token_s": round(answering.first_token_s or 0.0, 4),
             "seconds": round(answering.seconds, 4),
         }

@@ -81,12 +81,7 @@ class Limits:
 
     def memory_tokens(self, model: LanguageModel) -> int:
         """Give how many tokens' keys and values that is."""
-        return max(1, self.memory_bytes(model.device) // token_bytes(model))
-
-
-def token_bytes(model: LanguageModel) -> int:
-    """Give the memory that the keys and values of one token take."""
-    return 2 * model.layers * model.kv_heads * model.head_dim * model.dtype.itemsize
+        return max(1, self.memory_bytes(model.device) // model.token_bytes)
 
 
 class BodyLimit:

@@ -62,9 +62,7 @@ class About(BaseModel):
     answers: list[AboutAnswer] = Field(description="Where there are several answers, the same for each.")
     source: Literal["soft_prompt", "document"] = Field(alias="from")
     positions: int = Field(description="Positions that stood before the question, recalled ones included.")
-    prefix_bytes: int = Field(
-        description="Memory of the keys and values of what 'from' says; recalled passages are not counted."
-    )
+    prefix_bytes: int = Field(description="Memory of their keys and values.")
     first_token_s: float = Field(description="Seconds from the request to the first token.")
     seconds: float = Field(description="Seconds from the request to the end of the answer.")
 

@@ -15,7 +15,7 @@ from precis.chat import Chat
 from precis.language_model import LanguageModel
 from precis.serve.engine import Engine
 from precis.serve.library import Library
-from precis.serve.limits import Limits, token_bytes
+from precis.serve.limits import Limits
 from precis.serve.metrics import Metrics
 
 Result = TypeVar("Result")
@@ -43,7 +43,6 @@ class Service:
         self.model = model
         self.limits = limits
         self.metrics = metrics
-        self.token_bytes = token_bytes(model)
         self.memory_tokens = limits.memory_tokens(model)
         self.engine = Engine(model, places=limits.places, most_rows=limits.rows, memory=self.memory_tokens)
         self.tokenizer = copy.deepcopy(model.tokenizer)

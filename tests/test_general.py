@@ -1,0 +1,68 @@
+"""The general part of σ: it belongs to a model, and lets a document be asked before it is compiled."""
+
+import pytest
+import torch
+
+from precis import general
+from precis.compilation import Settings, compile
+from precis.compiled import Compiled
+from precis.document import Document
+from precis.evaluation import evaluate
+from precis.model_source import load_model
+from precis.questions_file import UserQuestion
+from precis.training import Schedule
+from tests.conftest import RECALL_MODEL, make_model
+from tests.recall import answer_text, document_text, make_facts, question_text
+
+LEARNT, ASKED = make_facts(12, seed=1), make_facts(12, seed=2)
+OTHER, DOCUMENT = (
+    Document.from_text(document_text(facts), name) for facts, name in ((LEARNT, "a"), (ASKED, "b"))
+)
+
+
+@pytest.fixture(scope="module")
+def model():
+    torch.set_num_threads(1)
+    return load_model(str(RECALL_MODEL))
+
+
+@pytest.fixture(scope="module")
+def learnt(model, tmp_path_factory):
+    """A σ of another document, where the package keeps the general ones."""
+    folder = tmp_path_factory.mktemp("general")
+    settings = Settings(ratio=10, self_study=0, schedule=Schedule(epochs=1))
+    questions = [question_text(fact, 0) for fact in LEARNT]
+    artifact = compile(OTHER, model=model, questions=questions, settings=settings, work=folder / "work")
+    artifact.save(folder / "small.precis")
+    return folder
+
+
+@pytest.fixture
+def packaged(learnt, monkeypatch):
+    monkeypatch.setattr(general, "FOLDER", str(learnt))
+
+
+def test_a_document_can_be_asked_before_it_is_compiled(model, packaged):
+    artifact = general.before_compiling(DOCUMENT, model)
+    assert artifact.document() == DOCUMENT
+    assert artifact.manifest.data == {"general": True}
+    assert artifact.manifest.fidelity["recovery"] is None
+    compiled = Compiled(artifact, model)
+    right = sum(compiled.ask(question_text(fact, 1)).text == answer_text(fact) for fact in ASKED)
+    alone = sum(compiled.ask(question_text(fact, 1), recall=0).text == answer_text(fact) for fact in ASKED)
+    assert right > alone + 4, "what it knows of the document, it reads in the passage"
+
+
+def test_it_is_the_control_of_a_report_but_not_of_its_own_document(model, packaged):
+    settings = Settings(ratio=10, self_study=0, schedule=Schedule(epochs=0))
+    for document, facts, has_control in ((DOCUMENT, ASKED, True), (OTHER, LEARNT, False)):
+        asked = [question_text(fact, 0) for fact in facts]
+        artifact = compile(document, model=model, questions=asked, settings=settings)
+        report = evaluate(artifact, document, [UserQuestion(question_text(facts[0], 1))], model=model)
+        assert ("other-recall" in report.methods) is has_control
+
+
+def test_another_model_has_none(packaged):
+    other = make_model()
+    assert general.general_artifact(other) is None
+    assert general.before_compiling(DOCUMENT, other) is None
