@@ -15,10 +15,11 @@ def test_the_default_model_compiles_a_document_that_it_wrote_questions_about(tmp
     text = EXAMPLE.read_text()[:2400]
     document = precis.Document.from_text(text, "tern-harbour")
     model = precis.load_model()
-    settings = precis.Settings(ratio=10, self_study=40, schedule=Schedule(epochs=2))
+    settings = precis.Settings(ratio=10, self_study=240, schedule=Schedule(epochs=2))
     artifact = precis.compile(document, model=model, settings=settings, work=tmp_path / "work")
     artifact.save(tmp_path / "x.precis")
     assert artifact.manifest.data["self_study_questions"] > 15
+    assert artifact.manifest.data["sentences_covered"] > 8
     fidelity = artifact.manifest.fidelity
     assert fidelity["nll_none"] > fidelity["nll_full"]
     questions = [
@@ -29,6 +30,10 @@ def test_the_default_model_compiles_a_document_that_it_wrote_questions_about(tmp
     report = precis.evaluate(artifact, document, questions, model=model)
     assert report.recovery > 0.25
     assert report.methods["precis"].prefix_bytes < report.methods["full"].prefix_bytes / 5
-    said = precis.load(tmp_path / "x.precis", model).ask("Who is the Harbour Master?")
-    assert said.text
-    assert said.prompt_positions == artifact.manifest.slots
+    right = {name: scores.right_count for name, scores in report.methods.items()}
+    assert right["precis"] > max(right["none"], right["soft-prompt"])
+    compiled = precis.load(tmp_path / "x.precis", model)
+    said = compiled.ask("Who is the Harbour Master?")
+    assert "Maren Tolsted" in said.passages[0].text
+    assert "Tolsted" in said.text
+    assert compiled.ask("Who is the Harbour Master?", recall=0).prompt_positions == artifact.manifest.slots

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
@@ -21,13 +21,14 @@ from precis.artifact import Artifact, Manifest
 from precis.bootstrap import mean_interval, recovery_interval
 from precis.compilation import Settings
 from precis.confidence import AGREEING_F1, Calibration, Reliability, agrees, reliability, wilson_interval
-from precis.decoding import Generation
+from precis.decoding import Generation, Request
 from precis.document import Document
 from precis.errors import PrecisError, SettingsError
 from precis.general import general_artifact
 from precis.gold import LONGEST_ANSWER, ROOM, Teacher
 from precis.language_model import LanguageModel, Row
 from precis.passages import Passages
+from precis.prefix import Prefix
 from precis.progress import Progress
 from precis.questions import Question
 from precis.questions_file import UserQuestion
@@ -40,6 +41,8 @@ TIMED_QUESTIONS = 5
 TIMED_TOKENS = 16
 # Questions whose full-document distributions are held at a time: each takes megabytes.
 QUESTIONS_AT_ONCE = 48
+# Slots of different prefixes that are held together.
+SLOTS_AT_ONCE = 16_384
 # Up to so many questions, they are kept for the methods that come later.
 MOST_KEPT = 96
 BY_HUMANS, BY_THE_DOCUMENT = "human answers", "the full document's answers"
@@ -630,6 +633,22 @@ def _fitting(model: LanguageModel, questions: Sequence[UserQuestion]) -> list[in
     return [n for n, question in enumerate(questions) if len(model.chat.asking(question.text)) <= room]
 
 
+def _together(groups: Groups) -> Iterator[list[tuple[Prefix, list[int]]]]:
+    """Join groups of questions as long as what stands before them takes little memory."""
+    joined: list[tuple[Prefix, list[int]]] = []
+    for prefix, members in groups:
+        # side by side all prefixes are as wide as the widest
+        if (
+            joined
+            and (len(joined) + 1) * max(prefix.slots, *(each.slots for each, _ in joined)) > SLOTS_AT_ONCE
+        ):
+            yield joined
+            joined = []
+        joined.append((prefix, members))
+    if joined:
+        yield joined
+
+
 class _Exam:
     """A few questions with their full-document answers ŷ, by which every method is measured.
 
@@ -705,16 +724,14 @@ class _Exam:
         prompts = [chat.asking(text, each.text) for text, each in zip(self.texts, recalled, strict=True)]
         added = [len(p) - len(chat.asking(text)) for p, text in zip(prompts, self.texts, strict=True)]
         results: dict[int, MethodAnswer] = {}
-        for prefix, members in method(self.texts):
-            given = self.model.given(prefix)
-            fitting = [n for n in members if len(prompts[n]) + LONGEST_ANSWER <= given.room()]
-            said: list[Generation | None] = [None] * len(fitting)
-            if answers:
-                said = [
-                    *given.generate([prompts[n] for n in fitting], max_tokens=LONGEST_ANSWER, entropies=True)
-                ]
-            rows = [Row(prompts[n], self.golds[n]) for n in fitting]
-            for member, scores, generation in zip(fitting, given.score(rows), said, strict=True):
+        for groups in _together(method(self.texts)):
+            fitting = [
+                (prefix.to(self.model.device, self.model.dtype), self._fitting(prefix, members, prompts))
+                for prefix, members in groups
+            ]
+            said = self._said(fitting, prompts) if answers else {}
+            for prefix, member, scores in self._scored(fitting, prompts):
+                generation = said.get(member)
                 text = None if generation is None else chat.decode(generation.tokens)
                 measured = self._measured(member, scores, text, prefix.slots_a_head + added[member])
                 if generation is not None and calibration is not None:
@@ -729,6 +746,32 @@ class _Exam:
                     measured = replace(measured, confidence=calibration.probability(seen))
                 results[member] = measured
         return results
+
+    def _fitting(self, prefix: Prefix, members: Sequence[int], prompts: Sequence[list[int]]) -> list[int]:
+        """Give the questions that leave room for an answer after a prefix."""
+        room = self.model.window - prefix.next_position
+        return [member for member in members if len(prompts[member]) + LONGEST_ANSWER <= room]
+
+    def _said(
+        self, groups: Sequence[tuple[Prefix, list[int]]], prompts: Sequence[list[int]]
+    ) -> dict[int, Generation]:
+        """Let all be answered together, whatever stands before each."""
+        members = [member for _, each in groups for member in each]
+        requests = [
+            Request(prefix, prompts[member], LONGEST_ANSWER, entropies=True)
+            for prefix, each in groups
+            for member in each
+        ]
+        return dict(zip(members, self.model.generate(requests), strict=True))
+
+    def _scored(
+        self, groups: Sequence[tuple[Prefix, list[int]]], prompts: Sequence[list[int]]
+    ) -> Iterator[tuple[Prefix, int, Tensor]]:
+        """Give the log-probabilities of ŷ, `[answer token, vocabulary]`, question by question."""
+        for prefix, members in groups:
+            rows = [Row(prompts[member], self.golds[member]) for member in members]
+            for member, scores in zip(members, self.model.given(prefix).score(rows), strict=True):
+                yield prefix, member, scores
 
     def _measured(self, number: int, student: Tensor, text: str | None, positions: int) -> MethodAnswer:
         """Compare log-probabilities `[answer token, vocabulary]` with the teacher's, and a text with ŷ."""
