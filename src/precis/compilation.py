@@ -90,7 +90,7 @@ class Settings:
         How many questions the model writes, of which one in fifteen or so is worth teaching; None: by the
         document's length, or as many as there is time for where `minutes` says how much there is.
     pointed
-        Whether the teacher, who has the whole document before it, is pointed to the passage that a question
+        Whether the teacher, who has the whole document before it, is pointed to the sentence that a question
         was written about. Without, small models answer many questions wrongly (docs/experiments.md).
     minutes
         Most minutes that the whole compile may take; None: as many as the schedule needs. 0: as few as

@@ -1,7 +1,7 @@
 """ŷ, the gold answers: what the frozen model says with the whole document before it.
 
 The document is read once; all questions are answered in batches against that one prefix. A question that was
-written about a sentence has the passage with that sentence before it: a small model with a long document
+written about a sentence has that sentence before it: a small model with a long document
 before it misses what it is not pointed to. Where the document does not fit the model's window, the teacher
 reads windows of neighbouring spans instead, each question going to the window in whose middle its span
 stands.
@@ -105,7 +105,7 @@ class Teacher:
     top_k
         How many of the most likely tokens to keep at each position of an answer.
     pointed
-        Whether the passage with the sentence that a question was written about stands before the question.
+        Whether the sentence that a question was written about stands before the question.
 
     Attributes
     ----------

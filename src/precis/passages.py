@@ -142,10 +142,13 @@ class Passages:
         start = before.start if before.paragraph == sentence.paragraph else sentence.start
         return self.document.text[start : sentence.end]
 
-    def around(self, place: int) -> str:
-        """Give the passage that a character of the document stands in."""
-        starts = [self.characters(number)[0] for number in range(len(self.spans))]
-        return self.text(max(0, bisect_right(starts, place) - 1))
+    def around(self, character: int) -> str:
+        """Give the sentence that a character of the document stands in, with the one before it."""
+        return self.in_context(max(0, bisect_right(self._starts, character) - 1))
+
+    @cached_property
+    def _starts(self) -> list[int]:
+        return [sentence.start for sentence in self.sentences]
 
     def tokens(self, number: int) -> int:
         """How many tokens a passage has."""
@@ -175,8 +178,11 @@ class Passages:
         return tuple(self.passage(number, scores[number]) for number in order if scores[number] > 0)
 
     def coverage(self, question: str, text: str) -> float:
-        """Give the share of a question's words that stand in a text, weighed by how rare they are here."""
-        words = set(self.language.words(question))
+        """Give the share of a question's words that stand in a text, weighed by how rare they are here.
+
+        Words that say nothing by themselves ("who", "the") do not count.
+        """
+        words = set(self.language.words(question)) - self.language.common
         weights = {word: self._rarity(word) for word in words}
         whole = sum(weights.values())
         held = words & set(self.language.words(text))
