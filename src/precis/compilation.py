@@ -52,19 +52,15 @@ HELD_OUT_SHARE, FEWEST_HELD_OUT, MOST_HELD_OUT = 0.2, 4, 32
 MOST_ROUNDS = 120
 # How many near misses, and how many questions about other texts, confidence is calibrated on.
 UNANSWERABLE_OF_A_KIND = 24
-# Of the questions, the share that is also taught with a passage that does not answer them.
-MISLED_SHARE = 0.0
 
 
-def lessons(golds: Sequence[Gold]) -> list[Gold]:
-    """Give every gold answer after its question alone and after its passage, some after a wrong passage, too.
+def lessons(golds: Sequence[Gold], recalls: bool) -> list[Gold]:
+    """Give the answers as σ will be asked for them: after the recalled passage, or after the question alone.
 
-    Alone, σ has to hold the answer; with the passage, to read it there; with a wrong one, not to be misled.
+    A σ that is taught both holds more by itself, and reads passages worse: what it half remembers gets into
+    its answers (docs/experiments.md).
     """
-    alone = list(golds)
-    recalling = [found for gold in golds if (found := gold.after(gold.recalling))]
-    misled = [found for gold in golds if (found := gold.after(gold.misled))]
-    return [*alone, *recalling, *misled[: round(MISLED_SHARE * len(golds))]]
+    return [(gold.after(gold.recalling) if recalls else None) or gold for gold in golds]
 
 
 @dataclass(frozen=True)
@@ -282,7 +278,7 @@ class _Compilation:
             self.model,
             soft_prompt,
             self.objective,
-            lessons(taught.golds),
+            lessons(taught.golds, self.keep_text),
             yardstick,
             schedule=self.settings.schedule,
             seed=self.settings.seed,
@@ -420,8 +416,7 @@ class _Compilation:
             gold_ids = torch.tensor(gold.tokens, device=scores.device)
             total += len(gold.tokens) * float(nll(scores, gold_ids))
         full = -sum(float(gold.log_probabilities.sum()) for gold in golds)
-        recalled = [found for gold in golds if (found := gold.after(gold.recalling))]
-        return HeldOut(golds, recalled, total / tokens, full / tokens)
+        return HeldOut(golds, lessons(golds, self.keep_text), total / tokens, full / tokens)
 
     def _warm_start(self, taught: Taught) -> SoftPrompt:
         """Make σ₀ from what the teacher read."""
@@ -535,7 +530,10 @@ class _Compilation:
 
     def _training_name(self, golds: Sequence[Gold], held_out: Sequence[Gold]) -> str:
         """Name the file of the training state by everything that the training depends on."""
-        data = [[(gold.asking, gold.tokens) for gold in lessons(part)] for part in (golds, held_out)]
+        data = [
+            [(gold.asking, gold.tokens) for gold in lessons(part, self.keep_text)]
+            for part in (golds, held_out)
+        ]
         return f"training-{key_of(str(self.settings), self.slots, data, self._taught_by())}"
 
     def _data_key(self, taught: Taught) -> str:

@@ -24,6 +24,7 @@ from precis.language_model import LanguageModel, Row
 from precis.passages import Passages
 from precis.prefix import Prefix
 from precis.questions import Question
+from precis.recall import recall
 from precis.spans import Span, spans_of, spread_out
 from precis.work_folder import WorkFolder, key_of
 
@@ -49,8 +50,6 @@ class Gold:
         The tokens of the prompt after the document: the question alone.
     recalling
         The same with the passage that is recalled for the question before it; None where none is found.
-    misled
-        The same with a passage that does not answer it; None where there is no other one.
     tokens
         `[answer token]`: the answer, with the stop token where the model ended it.
     log_probabilities
@@ -62,7 +61,6 @@ class Gold:
     question: Question
     asking: list[int]
     recalling: list[int] | None
-    misled: list[int] | None
     tokens: list[int]
     log_probabilities: Tensor
     top_ids: Tensor
@@ -161,14 +159,10 @@ class Teacher:
         """The document's passages."""
         return Passages(self.document, self.model.chat)
 
-    def prompts(self, question: Question) -> tuple[list[int], list[int] | None, list[int] | None]:
-        """Give the question alone, with the passage that is recalled for it, and with the next best one."""
-        chat, passages = self.model.chat, self.passages
-        found = passages.find(question.text, 2)
-        recalling, misled = (
-            chat.asking(question.text, found[place].text) if len(found) > place else None for place in (0, 1)
-        )
-        return chat.asking(question.text), recalling, misled
+    def prompts(self, question: Question) -> tuple[list[int], list[int] | None]:
+        """Give the question alone, and with what is recalled for it."""
+        chat, found = self.model.chat, recall(self.passages, question.text)
+        return chat.asking(question.text), chat.asking(question.text, found.text) if found.text else None
 
     def prefix(self, place: int) -> Prefix:
         """Let the model read one of the `readings`; the last one read is remembered."""

@@ -45,10 +45,10 @@ class Schedule:
         Evaluations without a better held-out loss after which training ends.
     """
 
-    epochs: int = 2
+    epochs: int = 3
     fewest_steps: int = 48
     rows: int = 8
-    learning_rate: float = 5e-3
+    learning_rate: float = 3e-3
     warm_up: float = 0.05
     clip: float = 1.0
     patience: int = 6
@@ -100,14 +100,15 @@ class HeldOut:
 
     Parameters
     ----------
-    golds, recalled
-        Their gold answers after the question alone, and after the passage that is recalled for it.
+    golds, lessons
+        Their gold answers after the question alone, by which recovery is told; and as σ is taught them, by
+        which the best σ is chosen.
     nll_none, nll_full
         Of the answers to the questions alone, a token: without the document, and under the teacher.
     """
 
     golds: Sequence[Gold]
-    recalled: Sequence[Gold]
+    lessons: Sequence[Gold]
     nll_none: float
     nll_full: float
 
@@ -257,9 +258,8 @@ class Trainer:
         ModelError
             σ₀ gives no number.
         """
-        loss, gold_nll = self._measure(self.held_out.golds)
-        if self.held_out.recalled:
-            loss += self._measure(self.held_out.recalled)[0]
+        loss, _ = self._measure(self.held_out.lessons)
+        _, gold_nll = self._measure(self.held_out.golds)
         self.state.history.append((self.state.step, gold_nll))
         self.state.waited += 1
         if loss < self.state.best_loss:
