@@ -46,7 +46,7 @@ DEFAULT_OBJECTIVE = "mix"
 # Of the time that --minutes gives, the share that is left for calibrating confidence after training.
 CALIBRATING = 0.05
 # Of the rest: by when asking, and by when teaching must end.
-ASKING_ENDS, TEACHING_ENDS, WARM_START_ENDS = 0.2, 0.4, 0.7
+ASKING_ENDS, TEACHING_ENDS, WARM_START_ENDS = 0.3, 0.5, 0.65
 HELD_OUT_SHARE, FEWEST_HELD_OUT, MOST_HELD_OUT = 0.2, 4, 32
 # With --minutes, at most so many questions a sentence are written.
 MOST_ROUNDS = 120
