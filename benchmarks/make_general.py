@@ -1,9 +1,9 @@
 r"""Make the general part of σ for the default model: what `precis.general` comes with.
 
-    python benchmarks/make_general.py --document docs/serving.md --slots 32
+    python benchmarks/make_general.py
 
-σ is compiled for a document of the project's own, calibrated, and written without the document's text to
-`src/precis/general/`. What it is worth is measured as `other-recall` (benchmarks/right_answers.py).
+σ is compiled for a document of the project's own, and written without the document's text and its confidence
+to `src/precis/general/`. What it is worth is measured as `other-recall` (benchmarks/right_answers.py).
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ ROOT = Path(__file__).resolve().parents[1]
 def main(arguments: Sequence[str] | None = None) -> None:
     """Compile, and write the file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--document", type=Path, default=ROOT / "docs/serving.md")
-    parser.add_argument("--slots", type=int, default=32)
+    parser.add_argument("--document", type=Path, default=ROOT / "examples/tern-harbour.md")
+    parser.add_argument("--slots", type=int, help="by default a twentieth of the document's tokens")
     parser.add_argument("--work", type=Path, help="where unfinished work is kept")
     parser.add_argument("--output", type=Path)
     options = parser.parse_args(arguments)
@@ -37,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     tensors = {name: tensor for name, tensor in artifact.tensors.items() if name != "text"}
     target = options.output or ROOT / "src/precis" / FOLDER / f"{model.name}.precis"
     target.parent.mkdir(exist_ok=True)
-    Artifact(replace(artifact.manifest, document=about), tensors).save(target)
+    Artifact(replace(artifact.manifest, document=about, confidence=None), tensors).save(target)
     print(f"{target}: {target.stat().st_size / 1e6:.2f} MB")
 
 

@@ -2,10 +2,13 @@
 
 import pytest
 import torch
+from rich.console import Console
 
 from precis import general
+from precis.artifact import Artifact
 from precis.compilation import Settings, compile
 from precis.compiled import Compiled
+from precis.display import describe
 from precis.document import Document
 from precis.evaluation import evaluate
 from precis.model_source import load_model
@@ -51,6 +54,16 @@ def test_a_document_can_be_asked_before_it_is_compiled(model, packaged):
     right = sum(compiled.ask(question_text(fact, 1)).text == answer_text(fact) for fact in ASKED)
     alone = sum(compiled.ask(question_text(fact, 1), recall=0).text == answer_text(fact) for fact in ASKED)
     assert right > alone + 4, "what it knows of the document, it reads in the passage"
+
+
+def test_a_file_that_was_not_compiled_yet_says_so(model, packaged, tmp_path):
+    path = tmp_path / "b.precis"
+    general.before_compiling(DOCUMENT, model).save(path)
+    console = Console(record=True, width=200)
+    describe(console, Artifact.open(path).manifest, path)
+    shown = console.export_text()
+    assert "until its own soft prompt is compiled" in shown
+    assert "not calibrated" in shown
 
 
 def test_it_is_the_control_of_a_report_but_not_of_its_own_document(model, packaged):

@@ -94,20 +94,14 @@ class Bars(Progress):
 
 def describe(console: Console, manifest: Manifest, path: Path) -> None:
     """Show what an artifact is, in a few lines."""
-    fidelity, data, model = manifest.fidelity, manifest.data, manifest.model
+    model = manifest.model
     rows = {
         "document": f"{manifest.document['name']} ({manifest.document['tokens']:,} tokens)",
         "model": f"{model['name']} (weights {model['digest'][:12]})",
         "soft prompt": f"{manifest.slots} slots, {manifest.form} form: {manifest.ratio:.1f} times shorter",
         "made with": f"objective {manifest.objective}, warm start {manifest.warm_start}, "
         f"seed {manifest.seed}",
-        "trained on": f"{data['questions']} questions ({data['dropped_questions']} questions and "
-        f"{data['dropped_answers']} answers dropped); the teacher read {data['teacher_reads']}",
-        "sentences": _covered(data),
-        "recovery": f"{_number(fidelity['recovery'])} on {data['held_out']} held-out questions, a measure of "
-        f"the optimisation (NLL {_number(fidelity['nll_none'])} without the document, "
-        f"{_number(fidelity['nll'])} with the soft prompt, {_number(fidelity['nll_full'])} with the full "
-        "document)",
+        **_learnt(manifest),
         "confidence": _calibrated(manifest.confidence),
         "text": "kept in the file: answers recall passages from it"
         if "pages" in manifest.document
@@ -121,6 +115,24 @@ def describe(console: Console, manifest: Manifest, path: Path) -> None:
         if value:
             table.add_row(name, escape(value))
     console.print(table)
+
+
+def _learnt(manifest: Manifest) -> dict[str, str]:
+    """Say what σ was trained on, and how far."""
+    fidelity, data = manifest.fidelity, manifest.data
+    if data.get("general"):
+        return {
+            "trained on": "another document: it answers from passages until its own soft prompt is compiled"
+        }
+    return {
+        "trained on": f"{data['questions']} questions ({data['dropped_questions']} questions and "
+        f"{data['dropped_answers']} answers dropped); the teacher read {data['teacher_reads']}",
+        "sentences": _covered(data),
+        "recovery": f"{_number(fidelity['recovery'])} on {data['held_out']} held-out questions, a measure of "
+        f"the optimisation (NLL {_number(fidelity['nll_none'])} without the document, "
+        f"{_number(fidelity['nll'])} with the soft prompt, {_number(fidelity['nll_full'])} with the full "
+        "document)",
+    }
 
 
 def _covered(data: dict[str, Any]) -> str:

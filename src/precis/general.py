@@ -39,7 +39,8 @@ def general_artifact(model: LanguageModel) -> Artifact | None:
 def before_compiling(document: Document, model: LanguageModel) -> Artifact | None:
     """Give what a document can be asked by before it is compiled; None where there is no general σ.
 
-    Its manifest names the document, and says by empty `fidelity` that nothing was measured on it.
+    Its manifest names the document, and says by empty `fidelity` that nothing was measured on it; its answers
+    come without confidence.
     """
     general = general_artifact(model)
     if general is None:
@@ -55,6 +56,7 @@ def before_compiling(document: Document, model: LanguageModel) -> Artifact | Non
             data={"general": True},
             training={"held_out_nll": []},
             fidelity={"recovery": None},
+            confidence=None,
         ),
         {name: tensor for name, tensor in general.tensors.items() if name != "text"},
     ).with_text(document)
