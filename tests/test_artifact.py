@@ -138,7 +138,7 @@ def test_a_kept_text_comes_back_with_its_pages(tiny_model, tmp_path):
     assert again.keeps_text
     assert again.document().text == document.text
     plain = make_artifact(tiny_model)
-    assert (plain.document(), plain.text) == (None, None)
+    assert (plain.document(), plain.keeps_text) == (None, False)
     assert torch.equal(again.prefix(tiny_model).keys, plain.prefix(tiny_model).keys)
 
 
