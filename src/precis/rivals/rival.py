@@ -56,6 +56,7 @@ class Task:
             work=self.work,
             teacher=teacher,
             calibrate=False,
+            keep_text=False,  # σ is taught as it is asked here: alone
             progress=self.progress,
         )
         return artifact.prefix(self.model)
