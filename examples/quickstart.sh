@@ -18,4 +18,4 @@ echo 'Activate the environment with ". .venv/bin/activate", then:'
 echo '    precis ask tern-harbour.precis "On which VHF channel does the harbour office listen?"'
 precis ask "$compiled" "On which VHF channel does the harbour office listen?"
 precis ask "$compiled" "Who is the harbour master?"
-precis ask "$compiled" "What does a berth on the Heron Pontoon cost?"
+precis ask "$compiled" "How long does the ferry crossing take?"

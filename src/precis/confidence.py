@@ -44,9 +44,9 @@ FEATURES = (
 # odds by a factor of e or so.
 SLOPE_DEVIATION = 1.0
 NEWTON_STEPS = 50
-# How much the questions that the document does not answer weigh against those that it does: one in eleven is
-# what a user may ask by mistake. More of them would make right answers look doubtful.
-UNANSWERABLE_WEIGHT = 0.1
+# How much the questions that the document does not answer weigh against those that it does. With a tenth, one
+# about another text was answered at 69 %; more than this makes right answers look doubtful.
+UNANSWERABLE_WEIGHT = 0.3
 # Shares of questions re-read at which a report states the agreement.
 RE_READ_SHARES = (0.0, 0.05, 0.1, 0.2, 0.3, 0.5, 1.0)
 BINS = 5
