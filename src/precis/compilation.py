@@ -5,7 +5,8 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from precis.confidence import Calibration, agrees
 from precis.document import Document
 from precis.errors import QuestionsError, SettingsError
 from precis.gold import LONGEST_ANSWER, Gold, Taught, Teacher, teach
-from precis.language_model import LanguageModel
+from precis.language_model import Conditioned, LanguageModel
 from precis.model_source import cache_folder, load_model
 from precis.objective import Objective, nll
 from precis.other_questions import other_questions
@@ -54,13 +55,15 @@ MOST_ROUNDS = 120
 UNANSWERABLE_OF_A_KIND = 24
 
 
-def lessons(golds: Sequence[Gold], recalls: bool) -> list[Gold]:
+def lessons(golds: Sequence[Gold], recalls: bool) -> Sequence[Gold]:
     """Give the answers as σ will be asked for them: after the recalled passage, or after the question alone.
 
     A σ that is taught both holds more by itself, and reads passages worse: what it half remembers gets into
     its answers (docs/experiments.md).
     """
-    return [(gold.after(gold.recalling) if recalls else None) or gold for gold in golds]
+    if not recalls:
+        return golds
+    return [replace(gold, asking=gold.recalling) if gold.recalling else gold for gold in golds]
 
 
 @dataclass(frozen=True)
@@ -371,12 +374,16 @@ class _Compilation:
         held = min(MOST_HELD_OUT, max(FEWEST_HELD_OUT, round(len(golds) * HELD_OUT_SHARE)), len(golds) // 2)
         return Taught(golds[held:], taught.dropped), Taught(golds[:held], 0)
 
+    @cached_property
+    def _nothing(self) -> Conditioned:
+        """The model with no document before it."""
+        return self.model.given(self.model.prefill(self.model.chat.reading("")))
+
     def _not_known_already(self, taught: Taught) -> Taught:
         """Leave out self-study questions that the model answers likewise without the document: no lesson."""
-        nothing = self.model.given(self.model.prefill(self.model.chat.reading("")))
         kept = []
         for gold, scores in zip(
-            taught.golds, nothing.score([gold.row for gold in taught.golds]), strict=True
+            taught.golds, self._nothing.score([gold.row for gold in taught.golds]), strict=True
         ):
             says = scores.argmax(1).tolist()
             if gold.question.place is None or says != gold.tokens:
@@ -409,10 +416,9 @@ class _Compilation:
 
     def _yardstick(self, golds: Sequence[Gold]) -> HeldOut:
         """Measure the held-out questions without the document; what the teacher thinks is known already."""
-        nothing = self.model.given(self.model.prefill(self.model.chat.reading("")))
         tokens = sum(len(gold.tokens) for gold in golds)
         total = 0.0
-        for gold, scores in zip(golds, nothing.score([gold.row for gold in golds]), strict=True):
+        for gold, scores in zip(golds, self._nothing.score([gold.row for gold in golds]), strict=True):
             gold_ids = torch.tensor(gold.tokens, device=scores.device)
             total += len(gold.tokens) * float(nll(scores, gold_ids))
         full = -sum(float(gold.log_probabilities.sum()) for gold in golds)

@@ -58,5 +58,5 @@ def before_compiling(document: Document, model: LanguageModel) -> Artifact | Non
             fidelity={"recovery": None},
             confidence=None,
         ),
-        {name: tensor for name, tensor in general.tensors.items() if name != "text"},
+        general.tensors,
     ).with_text(document)

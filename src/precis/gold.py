@@ -12,7 +12,7 @@ from __future__ import annotations
 import time
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 
 import torch
@@ -70,10 +70,6 @@ class Gold:
     def row(self) -> Row:
         """Prompt and answer, for scoring and training."""
         return Row(self.asking, self.tokens)
-
-    def after(self, prompt: list[int] | None) -> Gold | None:
-        """Give the same answer after another prompt, such as `recalling`; None where there is none."""
-        return None if prompt is None else replace(self, asking=prompt)
 
     @property
     def mass(self) -> float:
@@ -278,7 +274,7 @@ def _taught(golds: dict[int, Gold], answered: int) -> Taught:
 
 
 def _prompt(teacher: Teacher, question: Question) -> list[int]:
-    """Give what the teacher is asked: with the passage before it where a question's place is known."""
+    """Give what the teacher is asked: with its sentence before it where a question's place is known."""
     chat = teacher.model.chat
     if not teacher.pointed or question.place is None:
         return chat.asking(question.text)

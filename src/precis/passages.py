@@ -144,7 +144,11 @@ class Passages:
 
     def around(self, character: int) -> str:
         """Give the sentence that a character of the document stands in, with the one before it."""
-        return self.in_context(max(0, bisect_right(self._starts, character) - 1))
+        return self.in_context(self.sentence_at(character))
+
+    def sentence_at(self, character: int) -> int:
+        """Give the number of the sentence that a character of the document stands in."""
+        return max(0, bisect_right(self._starts, character) - 1)
 
     @cached_property
     def _starts(self) -> list[int]:
@@ -157,16 +161,12 @@ class Passages:
 
     def ranked(self, question: str) -> list[int]:
         """Give the numbers of all passages, the most suitable first; of equals, the earlier first."""
-        scores = self.scores(question)
-        return sorted(range(len(self.spans)), key=lambda number: -scores[number])
+        return _best_first(self.scores(question))
 
     def scores(self, question: str) -> list[float]:
         """Score every passage: 0 where it has no word of the question."""
-        words = (
-            [word for word in self.language.words(question) if word in self._index.vocab_dict]
-            if (self._searchable)
-            else []
-        )
+        known = self._index.vocab_dict if self._searchable else {}
+        words = [word for word in self.language.words(question) if word in known]
         if not words:
             return [0.0] * len(self.spans)
         return [float(score) for score in self._index.get_scores(words)]
@@ -174,7 +174,7 @@ class Passages:
     def find(self, question: str, count: int) -> tuple[Passage, ...]:
         """Give the `count` best passages at most, the best first; none that has no word of the question."""
         scores = self.scores(question)
-        order = sorted(range(len(scores)), key=lambda number: -scores[number])[: max(0, count)]
+        order = _best_first(scores)[: max(0, count)]
         return tuple(self.passage(number, scores[number]) for number in order if scores[number] > 0)
 
     def coverage(self, question: str, text: str) -> float:
@@ -208,6 +208,11 @@ class Passages:
         start, end = self.characters(number)
         page = self.document.page_at(start)
         return Passage(self.text(number), page.source, page.number, start, end, round(score, 4))
+
+
+def _best_first(scores: Sequence[float]) -> list[int]:
+    """Order numbers by their scores; of equals, the earlier first."""
+    return sorted(range(len(scores)), key=lambda number: -scores[number])
 
 
 def _sentences(document: Document, language: Language, chat: Chat) -> Iterator[Sentence]:

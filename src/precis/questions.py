@@ -6,7 +6,7 @@ worked turns (passage, question) before the passage, and a forced beginning of t
 what makes the questions differ. Three things choose (round-trip consistency: Alberti et al., 2019, arXiv
 1906.05416), from the cheapest on: the question must be made of the document's words and lead back to its
 sentence (`is_about`); the model must answer it from the sentence alone, in the sentence's words
-(`is_supported`); and the teacher, who has the whole document, must give the same answer (`gold.teach`).
+(`is_supported`); and so must the teacher, who has the whole document (`is_confirmed`).
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from __future__ import annotations
 import math
 import random
 import re
-from bisect import bisect_right
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -47,8 +46,6 @@ ENOUGH = 8
 MOST_WORDS = 0.7
 # The same of what the teacher says: "The document states that" is not to be learnt.
 TEACHER_WORDS = 0.85
-# Near misses kept for calibrating confidence.
-NEAR_MISSES = 64
 
 BEGINNINGS = (
     "Who",
@@ -114,15 +111,12 @@ class Question:
     place
         The character of the document's text at which the sentence starts that it was written about; None for
         the user's own.
-    bare
-        What the model answers from that sentence alone; empty for the user's own.
     answers
         The user's own answers, if there are any: σ is then taught the first of them.
     """
 
     text: str
     place: int | None = None
-    bare: str = ""
     answers: tuple[str, ...] = ()
 
 
@@ -211,7 +205,6 @@ def self_study(
 
 def _gathered(study: Study) -> Study:
     study.questions = without_repeats(study.questions)
-    study.near_misses = study.near_misses[:NEAR_MISSES]
     return study
 
 
@@ -237,9 +230,7 @@ class _Writer:
             self.work.write_json(name, kept)
         sentences = self.passages.sentences
         study.written += A_ROUND * len(batch)
-        study.questions += [
-            Question(text, sentences[place].start, bare) for place, text, bare in kept["good"]
-        ]
+        study.questions += [Question(text, sentences[place].start) for place, text in kept["good"]]
         study.near_misses += kept["near"]
 
     def _chosen(self, batch: Sequence[int], turn: int, seed: int) -> dict[str, list[Any]]:
@@ -248,12 +239,12 @@ class _Writer:
             for place, text in self._texts(batch, turn, seed)
             if self._judge.is_about(text, place)
         ]
-        good: list[tuple[int, str, str]] = []
+        good: list[tuple[int, str]] = []
         near: list[str] = []
         for (place, text), said in zip(about, self._bare_answers(about), strict=True):
             answer = self.model.chat.decode(said.tokens)
             if said.finished and self._judge.is_supported(answer, text, place):
-                good.append((place, text, answer))
+                good.append((place, text))
             elif not self._judge.may_support(answer, place):
                 near.append(text)
         return {"good": good, "near": near}
@@ -334,7 +325,6 @@ class Judge:
             for number, (first, last) in enumerate(passages.spans)
             for sentence in range(first, last + 1)
         }
-        self._starts = [sentence.start for sentence in passages.sentences]
         self._common = self.language.common | set(self.language.words(" ".join(BEGINNINGS)))
 
     def is_about(self, question: str, place: int) -> bool:
@@ -364,7 +354,7 @@ class Judge:
         """Whether the teacher's answer to a question stands in its sentence, too."""
         if question.place is None:
             return True
-        place = bisect_right(self._starts, question.place) - 1
+        place = self.passages.sentence_at(question.place)
         return self.is_supported(answer, question.text, place, TEACHER_WORDS)
 
     def may_support(self, answer: str, place: int) -> bool:

@@ -258,8 +258,9 @@ class Trainer:
         ModelError
             σ₀ gives no number.
         """
-        loss, _ = self._measure(self.held_out.lessons)
-        _, gold_nll = self._measure(self.held_out.golds)
+        loss, gold_nll = self._measure(self.held_out.golds)
+        if self.held_out.lessons is not self.held_out.golds:
+            loss, _ = self._measure(self.held_out.lessons)
         self.state.history.append((self.state.step, gold_nll))
         self.state.waited += 1
         if loss < self.state.best_loss:
