@@ -129,8 +129,8 @@ def serving(
 
     thread = threading.Thread(target=lambda: asyncio.run(run()), daemon=True)
     thread.start()
-    until(lambda: server.started or not thread.is_alive())
-    assert server.started, app.state.failure
+    until(lambda: said or not thread.is_alive())  # what it says is the last of its start
+    assert said, app.state.failure
     running = Running(server.address, server, app.state.service, loops[0], thread, said)
     try:
         yield running
