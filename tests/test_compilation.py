@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from precis.artifact import Artifact
-from precis.compilation import Settings, compile, lessons
+from precis.compilation import Settings, compile, with_passages
 from precis.compiled import Compiled
 from precis.document import Document
 from precis.errors import ArtifactError, QuestionsError, SettingsError
@@ -481,8 +481,8 @@ def test_the_teacher_is_pointed_to_the_passage_of_a_question(model, tmp_path):
         said = scores.gather(1, torch.tensor(gold.tokens).unsqueeze(1)).squeeze(1)
         torch.testing.assert_close(said, gold.log_probabilities, atol=1e-4, rtol=1e-4)
         # σ is taught the answer as it will be asked for it
-        alone, recalling = (lessons([gold], recalls)[0].asking for recalls in (False, True))
-        assert alone == model.chat.asking(text)
+        (recalling,) = (lesson.asking for lesson in with_passages([gold]))
+        assert gold.asking == model.chat.asking(text)
         assert recalling == model.chat.asking(text, pointed.passages.find(text, 1)[0].text)
     (refused,) = [teach(pointed, asked, WorkFolder(tmp_path), accept=lambda question, answer: False)]
     assert (refused.golds, refused.dropped) == ([], 1)

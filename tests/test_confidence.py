@@ -208,6 +208,11 @@ def test_features_and_agreement(tiny_model):
     assert features_of(*given, "In the lamp.", recalled, passages)[-1] == 0
     assert agrees("the harbour master, Ada Lund", "Ada Lund")
     assert not agrees("Boris Lund, of Milo", "Ada Lund")
+    asked = "What colour is the harbour master's boat?"
+    blue = "The harbour master's boat is blue."
+    assert agrees("It is blue.", blue, asked)
+    assert not agrees("The harbour master's boat is green.", blue, asked), "the question's words tell nothing"
+    assert agrees("The boat.", "The harbour master's boat.", "Is it the harbour master's boat?")
 
 
 FACTS = make_facts(20, seed=5)

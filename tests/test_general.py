@@ -1,5 +1,9 @@
 """The general part of σ: it belongs to a model, and lets a document be asked before it is compiled."""
 
+import json
+import math
+from dataclasses import asdict
+
 import pytest
 import torch
 from rich.console import Console
@@ -11,7 +15,9 @@ from precis.compiled import Compiled
 from precis.display import describe
 from precis.document import Document
 from precis.evaluation import evaluate
+from precis.general import ReadingLesson
 from precis.model_source import load_model
+from precis.objective import kl, nll
 from precis.questions_file import UserQuestion
 from precis.training import Schedule
 from tests.conftest import RECALL_MODEL, make_model
@@ -66,16 +72,54 @@ def test_a_file_that_was_not_compiled_yet_says_so(model, packaged, tmp_path):
     assert "not calibrated" in shown
 
 
-def test_it_is_the_control_of_a_report_but_not_of_its_own_document(model, packaged):
+def test_it_is_the_control_of_a_report(model, packaged):
     settings = Settings(ratio=10, self_study=0, schedule=Schedule(epochs=0))
-    for document, facts, has_control in ((DOCUMENT, ASKED, True), (OTHER, LEARNT, False)):
-        asked = [question_text(fact, 0) for fact in facts]
-        artifact = compile(document, model=model, questions=asked, settings=settings)
-        report = evaluate(artifact, document, [UserQuestion(question_text(facts[0], 1))], model=model)
-        assert ("other-recall" in report.methods) is has_control
+    asked = [question_text(fact, 0) for fact in ASKED]
+    artifact = compile(DOCUMENT, model=model, questions=asked, settings=settings)
+    report = evaluate(artifact, DOCUMENT, [UserQuestion(question_text(ASKED[0], 1))], model=model)
+    assert "other-recall" in report.methods
 
 
 def test_another_model_has_none(packaged):
     other = make_model()
     assert general.general_artifact(other) is None
     assert general.before_compiling(DOCUMENT, other) is None
+    assert general.reading_lessons(other) == []
+
+
+def lesson_of(fact):
+    """A reading lesson on one of the invented facts."""
+    return ReadingLesson(document_text([fact]), question_text(fact, 0), answer_text(fact))
+
+
+def test_a_lesson_teaches_its_answer_and_doubts_nothing(model):
+    gold = general.as_gold(model, lesson_of(LEARNT[0]))
+    assert model.chat.decode(gold.tokens) == answer_text(LEARNT[0])
+    assert gold.tokens[-1] in model.chat.stop_tokens
+    assert gold.mass == 1
+    (scores,) = model.given(model.prefill(model.chat.reading(""))).score([gold.row])
+    matched = kl(scores, gold.top_ids, gold.top_log_probabilities)
+    torch.testing.assert_close(matched, nll(scores, torch.tensor(gold.tokens)), atol=1e-4, rtol=1e-4)
+
+
+def test_a_document_is_taught_reading_lessons_where_its_text_is_kept(model, packaged, learnt, tmp_path):
+    asked = [question_text(fact, 0) for fact in ASKED]
+    settings = Settings(ratio=10, self_study=0, schedule=Schedule(epochs=1, fewest_steps=1, rows=8))
+    lines = [json.dumps(asdict(lesson_of(fact))) for fact in make_facts(40, seed=3)]
+    (learnt / "small.lessons.jsonl").write_text("\n".join(lines))
+    assert next(lesson.answer for lesson in general.reading_lessons(model)) in lines[0]
+    steps = {}
+    for keep_text in (True, False):
+        artifact = compile(
+            DOCUMENT,
+            model=model,
+            questions=asked,
+            settings=settings,
+            work=tmp_path / str(keep_text),
+            keep_text=keep_text,
+            calibrate=False,
+        )
+        steps[keep_text] = artifact.manifest.training["steps"]
+    (learnt / "small.lessons.jsonl").unlink()
+    own = len(asked) - 4
+    assert steps == {True: math.ceil((2 * own + 40 - 16) / 8), False: math.ceil(own / 8)}

@@ -16,19 +16,19 @@ from torch import Tensor
 from precis import questions as asking
 from precis.artifact import Artifact, Manifest
 from precis.break_even import BreakEven, Pace, measure_pace
+from precis.calibrating import Trial, calibrated, calibration_trials
 from precis.confidence import Calibration, agrees
 from precis.document import Document
 from precis.errors import QuestionsError, SettingsError
+from precis.general import as_gold, reading_lessons
 from precis.gold import LONGEST_ANSWER, Gold, Taught, Teacher, teach
 from precis.language_model import Conditioned, LanguageModel
 from precis.model_source import cache_folder, load_model
 from precis.objective import Objective, nll
-from precis.other_questions import other_questions
 from precis.prefix import Prefix
 from precis.progress import Progress
 from precis.questions import Question
 from precis.questions_file import UserQuestion
-from precis.recall import NOTHING, RECALL, features_of, recall
 from precis.soft_prompt import SINK, EmbeddingPrompt, KeyValuePrompt, SoftPrompt
 from precis.training import Clock, HeldOut, Schedule, Trainer
 from precis.warm_start import (
@@ -51,18 +51,14 @@ ASKING_ENDS, TEACHING_ENDS, WARM_START_ENDS = 0.3, 0.5, 0.65
 HELD_OUT_SHARE, FEWEST_HELD_OUT, MOST_HELD_OUT = 0.2, 4, 32
 # With --minutes, at most so many questions a sentence are written.
 MOST_ROUNDS = 120
-# How many near misses, and how many questions about other texts, confidence is calibrated on.
+# How many of the document's near misses, and of questions about other texts, confidence is calibrated on.
 UNANSWERABLE_OF_A_KIND = 24
+# How many reading lessons stand beside the document's own, at least; and how many are held out.
+FEWEST_READING_LESSONS, HELD_OUT_READING_LESSONS = 128, 16
 
 
-def lessons(golds: Sequence[Gold], recalls: bool) -> Sequence[Gold]:
-    """Give the answers as σ will be asked for them: after the recalled passage, or after the question alone.
-
-    A σ that is taught both holds more by itself, and reads passages worse: what it half remembers gets into
-    its answers (docs/experiments.md).
-    """
-    if not recalls:
-        return golds
+def with_passages(golds: Sequence[Gold]) -> list[Gold]:
+    """Give answers after the passage that is recalled for their question; those for which none is, alone."""
     return [replace(gold, asking=gold.recalling) if gold.recalling else gold for gold in golds]
 
 
@@ -281,7 +277,7 @@ class _Compilation:
             self.model,
             soft_prompt,
             self.objective,
-            lessons(taught.golds, self.keep_text),
+            self._lessons(taught.golds),
             yardstick,
             schedule=self.settings.schedule,
             seed=self.settings.seed,
@@ -422,7 +418,30 @@ class _Compilation:
             gold_ids = torch.tensor(gold.tokens, device=scores.device)
             total += len(gold.tokens) * float(nll(scores, gold_ids))
         full = -sum(float(gold.log_probabilities.sum()) for gold in golds)
-        return HeldOut(golds, lessons(golds, self.keep_text), total / tokens, full / tokens)
+        lessons = self._as_asked(golds, self._reading_lessons[:HELD_OUT_READING_LESSONS])
+        return HeldOut(golds, lessons, total / tokens, full / tokens)
+
+    def _lessons(self, golds: Sequence[Gold]) -> Sequence[Gold]:
+        """Give what σ is taught: the document's own lessons, and some on reading."""
+        count = max(len(golds), FEWEST_READING_LESSONS)
+        return self._as_asked(golds, self._reading_lessons[HELD_OUT_READING_LESSONS:][:count])
+
+    def _as_asked(self, golds: Sequence[Gold], reading: Sequence[Gold]) -> Sequence[Gold]:
+        """Give lessons as σ will be asked for them: alone, and after passages where it will have them.
+
+        Without reading lessons beside them it is not taught alone, too: what it half remembers would get into
+        answers whose passage is right. With them it does not (docs/experiments.md).
+        """
+        if not self.keep_text:
+            return golds
+        return [*golds, *with_passages(golds), *reading] if reading else with_passages(golds)
+
+    @cached_property
+    def _reading_lessons(self) -> list[Gold]:
+        """The lessons that are the same for all documents, in an order of the seed's."""
+        lessons = [as_gold(self.model, lesson, self.teacher.top_k) for lesson in reading_lessons(self.model)]
+        random.Random(self.settings.seed).shuffle(lessons)
+        return lessons
 
     def _warm_start(self, taught: Taught) -> SoftPrompt:
         """Make σ₀ from what the teacher read."""
@@ -504,42 +523,36 @@ class _Compilation:
     ) -> Calibration | None:
         """Let σ answer held-out questions as it will be asked, and some that nothing in the document answers.
 
+        Self-study's questions use the document's words, and are easier than people's; so where passages are
+        recalled, it also answers people's questions about another text, from the passages of that.
         None where there is no time for it, or the user does not want to wait.
         """
         if self._past(1 / (1 - CALIBRATING)):
             return None
         passages = self.teacher.passages if self.keep_text else None
-        unanswerable = [*study.near_misses[:UNANSWERABLE_OF_A_KIND], *other_questions(UNANSWERABLE_OF_A_KIND)]
-        texts = [*(gold.question.text for gold in golds), *unanswerable]
-        self.progress.stage("calibrating", len(texts))
-        recalled = [NOTHING if passages is None else recall(passages, text) for text in texts]
-        chat = self.model.chat
+        trials = [Trial(gold.question.text, passages, self._agrees_with(gold)) for gold in golds]
+        trials += [Trial(text, passages) for text in study.near_misses[:UNANSWERABLE_OF_A_KIND]]
+        others = calibration_trials(self.model.chat)
+        answerable = [trial.question for trial in others if trial.is_right]
+        draw = random.Random(self.settings.seed)
+        drawn = draw.sample(answerable, min(UNANSWERABLE_OF_A_KIND, len(answerable)))
+        trials += [Trial(text, passages) for text in drawn]
+        if self.keep_text:
+            trials += others
+        self.progress.stage("calibrating", len(trials))
         given = self.model.given(soft_prompt.prefix(self.model))
-        prompts = [chat.asking(text, found.text) for text, found in zip(texts, recalled, strict=True)]
         try:
-            generations = given.generate(
-                prompts, max_tokens=LONGEST_ANSWER, entropies=True, progress=self.progress.advance
-            )
+            return calibrated(given, trials, len(golds), self.progress.advance)
         except KeyboardInterrupt:
             return None
-        answers = [chat.decode(said.tokens) for said in generations]
-        features = [
-            features_of(said.log_probabilities, said.entropies, text, answer, found, passages)
-            for said, text, answer, found in zip(generations, texts, answers, recalled, strict=True)
-        ]
-        return Calibration.fit(
-            features[: len(golds)],
-            [agrees(said, chat.decode(gold.tokens)) for said, gold in zip(answers, golds, strict=False)],
-            unanswerable=features[len(golds) :],
-            recall=RECALL if self.keep_text else 0,
-        )
+
+    def _agrees_with(self, gold: Gold) -> Callable[[str], bool]:
+        said = self.model.chat.decode(gold.tokens)
+        return lambda answer: agrees(answer, said, gold.question.text)
 
     def _training_name(self, golds: Sequence[Gold], held_out: Sequence[Gold]) -> str:
         """Name the file of the training state by everything that the training depends on."""
-        data = [
-            [(gold.asking, gold.tokens) for gold in lessons(part, self.keep_text)]
-            for part in (golds, held_out)
-        ]
+        data = [[(gold.asking, gold.tokens) for gold in part] for part in (self._lessons(golds), held_out)]
         return f"training-{key_of(str(self.settings), self.slots, data, self._taught_by())}"
 
     def _data_key(self, taught: Taught) -> str:

@@ -28,10 +28,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from precis.errors import SettingsError
-from precis.text_measures import token_f1
+from precis.text_measures import normalised, token_f1
 
-# Two answers agree where the words that they share have this F1 or more: "Ada Lund" and "the harbour
-# master, Ada Lund" do, "Ada Lund" and "Boris Lund, of Milo" do not.
+# Two answers agree where the words that they add to the question have this F1 or more: "Ada Lund" and "the
+# harbour master, Ada Lund" do, "Ada Lund" and "Boris Lund, of Milo" do not.
 AGREEING_F1 = 0.5
 # What is seen of an answer; each is greater the surer the model was.
 FEATURES = (
@@ -54,9 +54,16 @@ BINS = 5
 Floats = NDArray[np.float64]
 
 
-def agrees(said: str, gold: str) -> bool:
-    """Whether an answer says what the full-document answer says, as far as words can tell."""
-    return token_f1(said, gold) >= AGREEING_F1
+def agrees(said: str, gold: str, question: str = "") -> bool:
+    """Whether an answer says what the gold answer says, as far as words can tell.
+
+    What both repeat of the question tells nothing; it counts only where the gold answer is no more than that.
+    """
+    asked = set(normalised(question).split())
+    new_said, new_gold = (
+        " ".join(word for word in normalised(text).split() if word not in asked) for text in (said, gold)
+    )
+    return token_f1(new_said, new_gold) >= AGREEING_F1 if new_gold else token_f1(said, gold) >= AGREEING_F1
 
 
 @dataclass(frozen=True)
@@ -115,6 +122,7 @@ class Calibration:
         features: Sequence[Sequence[float]],
         agreed: Sequence[bool],
         *,
+        own: int | None = None,
         unanswerable: Sequence[Sequence[float]] = (),
         recall: int = 0,
     ) -> Calibration:
@@ -126,6 +134,9 @@ class Calibration:
             `[answer, feature]`, at least one answer.
         agreed
             `[answer]`.
+        own
+            How many of them, the first, are about the document itself: these alone tell what it brings to
+            read it again. None: all.
         unanswerable
             Those of answers to questions that the document does not answer, each of them wrong. However many
             they are, they weigh together `UNANSWERABLE_WEIGHT` times as much as the others.
@@ -146,10 +157,10 @@ class Calibration:
             scale=_rounded(scale),
             slopes=_rounded(slopes),
             intercept=round(intercept, 9),
-            base_rate=float(outcomes.mean()),
-            points=len(outcomes),
+            base_rate=float(outcomes[:own].mean()),
+            points=len(outcomes[:own]),
             fallback=_fallback_steps(
-                _left_out_probabilities(points, told, weighed)[: len(outcomes)], outcomes
+                _left_out_probabilities(points, told, weighed)[: len(outcomes)][:own], outcomes[:own]
             ),
             recall=recall,
         )

@@ -296,7 +296,7 @@ def evaluate(
     """
     check_names(methods)
     if other is None:
-        other = _general_control(model, document)
+        other = general_artifact(model)
     _check_control(other, artifact, document, model)
     progress = progress or Progress()
     examination = Examination(model, document, questions)
@@ -342,14 +342,6 @@ def evaluate(
         asked=asked,
         reliability=reliability_of(asked, "precis") or reliability_of(asked, "soft-prompt"),
     )
-
-
-def _general_control(model: LanguageModel, document: Document) -> Artifact | None:
-    """Give the general σ, unless this document is the one that it was learnt from."""
-    general = general_artifact(model)
-    if general is None or general.manifest.document["sha256"] == document.sha256:
-        return None
-    return general
 
 
 def _check_control(
@@ -791,7 +783,8 @@ class _Exam:
         if self.by_humans:
             question = self.questions[number]
             return is_right(text, question.answers) if _has_humans(question) else None
-        return agrees(text, self.model.chat.decode(self.golds[number]))
+        gold = self.model.chat.decode(self.golds[number])
+        return agrees(text, gold, self.questions[number].text)
 
 
 @dataclass

@@ -1,22 +1,64 @@
-"""The general part of σ: how to answer from a passage, briefly, whatever the document.
+"""What is general in σ: how to answer from a passage, briefly, whatever the document.
 
-It is learnt once for a model, from a document of the project's own (`benchmarks/make_general.py`), and comes
-with the package for the default model. With it a document can be asked as soon as it is read: the passage is
-recalled from the text, and nothing had to be compiled. It is also the control by which a document's own σ
+Most of what σ needs to answer with a passage before it is the same for all documents. It is learnt from the
+reading lessons that come with the package: passages of the project's own, each with a question, and an answer
+in the model's own words that was found to be right (`benchmarks/make_general.py`). Two things are made of
+them: every σ of a document is taught them beside the document's own lessons; and a general σ, of no document,
+by which a document can be asked as soon as it is read. That is also the control by which a document's own σ
 shows what it adds.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
+import json
+from dataclasses import dataclass, replace
 from importlib.resources import as_file, files
 from pathlib import Path
 
+import torch
+
 from precis.artifact import Artifact
 from precis.document import Document
+from precis.gold import TOP_K, Gold
 from precis.language_model import LanguageModel
+from precis.questions import Question
 
 FOLDER = "general"
+# Files of the folder: what is right, as people write it, and as a model says it, after the model's name.
+WRITTEN, LESSONS = "written_lessons.jsonl", ".lessons.jsonl"
+
+
+@dataclass(frozen=True)
+class ReadingLesson:
+    """A passage, what is asked about it, and a right answer."""
+
+    passage: str
+    question: str
+    answer: str
+
+
+def written_lessons() -> list[ReadingLesson]:
+    """Give all reading lessons, with the answers that people wrote."""
+    with as_file(files("precis") / FOLDER) as folder:
+        return _lessons(Path(folder) / WRITTEN)
+
+
+def reading_lessons(model: LanguageModel) -> list[ReadingLesson]:
+    """Give the reading lessons with answers in the model's own words; none where the package has none."""
+    with as_file(files("precis") / FOLDER) as folder:
+        general = _file_of(model, Path(folder))
+        return [] if general is None else _lessons(general.with_name(f"{general.stem}{LESSONS}"))
+
+
+def as_gold(model: LanguageModel, lesson: ReadingLesson, top_k: int = TOP_K) -> Gold:
+    """Give a reading lesson as what σ is taught; of its answer the teacher is certain."""
+    chat = model.chat
+    tokens = chat.answering(lesson.answer)
+    top_ids = torch.tensor(tokens).unsqueeze(1).repeat(1, top_k)
+    top = torch.full(top_ids.shape, torch.finfo(torch.float32).min)
+    top[:, 0] = 0.0
+    prompt = chat.asking(lesson.question, lesson.passage)
+    return Gold(Question(lesson.question), prompt, prompt, tokens, top[:, 0], top_ids, top)
 
 
 def general_artifact(model: LanguageModel) -> Artifact | None:
@@ -28,12 +70,8 @@ def general_artifact(model: LanguageModel) -> Artifact | None:
         The package's own file is damaged.
     """
     with as_file(files("precis") / FOLDER) as folder:
-        for path in sorted(Path(folder).glob("*.precis")):
-            artifact = Artifact.open(path)
-            about = artifact.manifest.model
-            if (about["digest"], about["tokenizer_digest"]) == (model.digest, model.tokenizer_digest):
-                return artifact
-    return None
+        path = _file_of(model, Path(folder))
+        return None if path is None else Artifact.open(path)
 
 
 def before_compiling(document: Document, model: LanguageModel) -> Artifact | None:
@@ -60,3 +98,19 @@ def before_compiling(document: Document, model: LanguageModel) -> Artifact | Non
         ),
         general.tensors,
     ).with_text(document)
+
+
+def _file_of(model: LanguageModel, folder: Path) -> Path | None:
+    """Find the general σ that was made for a model."""
+    for path in sorted(folder.glob("*.precis")):
+        about = Artifact.open(path).manifest.model
+        if (about["digest"], about["tokenizer_digest"]) == (model.digest, model.tokenizer_digest):
+            return path
+    return None
+
+
+def _lessons(path: Path) -> list[ReadingLesson]:
+    if not path.is_file():
+        return []
+    lines = path.read_text(encoding="utf-8").splitlines()
+    return [ReadingLesson(**json.loads(line)) for line in lines]

@@ -45,7 +45,7 @@ class Schedule:
         Evaluations without a better held-out loss after which training ends.
     """
 
-    epochs: int = 3
+    epochs: int = 1
     fewest_steps: int = 48
     rows: int = 8
     learning_rate: float = 3e-3
