@@ -10,7 +10,7 @@ import torch
 from precis.artifact import Artifact
 from precis.compilation import Settings, compile
 from precis.compiled import Compiled
-from precis.confidence import FEATURES, UNANSWERABLE_WEIGHT, Calibration, agrees, reliability, wilson_interval
+from precis.confidence import FEATURES, Calibration, agrees, reliability, wilson_interval
 from precis.document import Document
 from precis.errors import ArtifactError, SettingsError
 from precis.evaluation import evaluate
@@ -93,23 +93,20 @@ def test_separable_points_converge():
     assert 0 < found.probability((-3.0, -1.0)) < 0.1
 
 
-def test_questions_that_the_document_does_not_answer_lower_confidence_and_their_number_does_not():
-    features, agreed, _ = drawn(64, slopes=(1.5, 0.7))
+def test_questions_about_other_texts_tell_what_doubt_looks_like_and_their_number_does_not():
+    """What tells nothing of the document's own questions may tell them from others."""
+    features, agreed, _ = drawn(64, slopes=(0.0, 0.7))
+    foreign = features.mean(axis=0) - [3 * features[:, 0].std(), 0]
     plain = Calibration.fit(features, agreed)
-    doubted = features.mean(axis=0)
-    few, many = (Calibration.fit(features, agreed, unanswerable=[doubted] * count) for count in (4, 400))
+    few, many = (Calibration.fit(features, agreed, unanswerable=[foreign] * count) for count in (4, 400))
     for found in (few, many):
-        assert found.probability(doubted) < plain.probability(doubted)
+        assert found.probability(foreign) < plain.probability(foreign) - 0.1
+        # how sure to be of an answer is told by the questions that the document does answer
+        stated = [found.probability(each) for each in features]
+        assert np.mean(stated) == pytest.approx(np.mean(agreed), abs=0.02)
         assert (found.base_rate, found.points) == (plain.base_rate, plain.points)
         assert len(found.fallback) == len(plain.fallback)
-    assert few.probability(doubted) == pytest.approx(many.probability(doubted), abs=0.02)
-    # together they weigh as much as so many of the others
-    one = Calibration.fit(features, agreed, unanswerable=[doubted])
-    again = Calibration.fit(
-        [*features, *[doubted] * round(UNANSWERABLE_WEIGHT * 64)],
-        [*agreed, *[False] * round(UNANSWERABLE_WEIGHT * 64)],
-    )
-    assert one.probability(doubted) == pytest.approx(again.probability(doubted), abs=0.05)
+    assert few.probability(foreign) == pytest.approx(many.probability(foreign), abs=0.02)
 
 
 def test_a_calibration_says_how_many_passages_stood_beside_the_soft_prompt():

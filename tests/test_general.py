@@ -123,3 +123,10 @@ def test_a_document_is_taught_reading_lessons_where_its_text_is_kept(model, pack
     (learnt / "small.lessons.jsonl").unlink()
     own = len(asked) - 4
     assert steps == {True: math.ceil((2 * own + 40 - 16) / 8), False: math.ceil(own / 8)}
+
+
+def test_questions_about_other_texts_are_drawn_without_repeats():
+    drawn = general.other_questions(24, seed=3)
+    assert len(set(drawn)) == 24
+    assert drawn == general.other_questions(24, seed=3) != general.other_questions(24, seed=4)
+    assert len(general.other_questions(10_000)) == 80

@@ -16,11 +16,10 @@ from torch import Tensor
 from precis import questions as asking
 from precis.artifact import Artifact, Manifest
 from precis.break_even import BreakEven, Pace, measure_pace
-from precis.calibrating import Trial, calibrated, calibration_trials
 from precis.confidence import Calibration, agrees
 from precis.document import Document
 from precis.errors import QuestionsError, SettingsError
-from precis.general import as_gold, reading_lessons
+from precis.general import as_gold, other_questions, reading_lessons
 from precis.gold import LONGEST_ANSWER, Gold, Taught, Teacher, teach
 from precis.language_model import Conditioned, LanguageModel
 from precis.model_source import cache_folder, load_model
@@ -29,6 +28,7 @@ from precis.prefix import Prefix
 from precis.progress import Progress
 from precis.questions import Question
 from precis.questions_file import UserQuestion
+from precis.recall import NOTHING, RECALL, features_of, recall
 from precis.soft_prompt import SINK, EmbeddingPrompt, KeyValuePrompt, SoftPrompt
 from precis.training import Clock, HeldOut, Schedule, Trainer
 from precis.warm_start import (
@@ -51,8 +51,8 @@ ASKING_ENDS, TEACHING_ENDS, WARM_START_ENDS = 0.3, 0.5, 0.65
 HELD_OUT_SHARE, FEWEST_HELD_OUT, MOST_HELD_OUT = 0.2, 4, 32
 # With --minutes, at most so many questions a sentence are written.
 MOST_ROUNDS = 120
-# How many of the document's near misses, and of questions about other texts, confidence is calibrated on.
-UNANSWERABLE_OF_A_KIND = 24
+# How many questions about other texts confidence is calibrated on, beside the held-out ones.
+OTHER_QUESTIONS = 24
 # How many reading lessons stand beside the document's own, at least; and how many are held out.
 FEWEST_READING_LESSONS, HELD_OUT_READING_LESSONS = 128, 16
 
@@ -288,7 +288,7 @@ class _Compilation:
         )
         if trainer.run(self.progress):
             self.progress.note("Interrupted: sealing the best σ so far.")
-        calibration = self._calibrate(soft_prompt, held_out.golds, study) if calibrate else None
+        calibration = self._calibrate(soft_prompt, held_out.golds) if calibrate else None
         if calibrate and calibration is None:
             self.progress.note(
                 "Confidence was not calibrated, for lack of time: answers will come without it, and "
@@ -518,37 +518,40 @@ class _Compilation:
         last = tokens if place == len(self.teacher.readings) - 1 else tokens - len(chat.between)
         return torch.arange(first, last)
 
-    def _calibrate(
-        self, soft_prompt: SoftPrompt, golds: Sequence[Gold], study: asking.Study
-    ) -> Calibration | None:
-        """Let σ answer held-out questions as it will be asked, and some that nothing in the document answers.
+    def _calibrate(self, soft_prompt: SoftPrompt, golds: Sequence[Gold]) -> Calibration | None:
+        """Let σ answer held-out questions as it will be asked, and some about other texts.
 
-        Self-study's questions use the document's words, and are easier than people's; so where passages are
-        recalled, it also answers people's questions about another text, from the passages of that.
         None where there is no time for it, or the user does not want to wait.
         """
         if self._past(1 / (1 - CALIBRATING)):
             return None
         passages = self.teacher.passages if self.keep_text else None
-        trials = [Trial(gold.question.text, passages, self._agrees_with(gold)) for gold in golds]
-        trials += [Trial(text, passages) for text in study.near_misses[:UNANSWERABLE_OF_A_KIND]]
-        others = calibration_trials(self.model.chat)
-        answerable = [trial.question for trial in others if trial.is_right]
-        draw = random.Random(self.settings.seed)
-        drawn = draw.sample(answerable, min(UNANSWERABLE_OF_A_KIND, len(answerable)))
-        trials += [Trial(text, passages) for text in drawn]
-        if self.keep_text:
-            trials += others
-        self.progress.stage("calibrating", len(trials))
+        texts = [*(gold.question.text for gold in golds), *other_questions(OTHER_QUESTIONS)]
+        self.progress.stage("calibrating", len(texts))
+        recalled = [NOTHING if passages is None else recall(passages, text) for text in texts]
+        chat = self.model.chat
         given = self.model.given(soft_prompt.prefix(self.model))
+        prompts = [chat.asking(text, found.text) for text, found in zip(texts, recalled, strict=True)]
         try:
-            return calibrated(given, trials, len(golds), self.progress.advance)
+            generations = given.generate(
+                prompts, max_tokens=LONGEST_ANSWER, entropies=True, progress=self.progress.advance
+            )
         except KeyboardInterrupt:
             return None
-
-    def _agrees_with(self, gold: Gold) -> Callable[[str], bool]:
-        said = self.model.chat.decode(gold.tokens)
-        return lambda answer: agrees(answer, said, gold.question.text)
+        answers = [chat.decode(said.tokens) for said in generations]
+        features = [
+            features_of(said.log_probabilities, said.entropies, text, answer, found, passages)
+            for said, text, answer, found in zip(generations, texts, answers, recalled, strict=True)
+        ]
+        return Calibration.fit(
+            features[: len(golds)],
+            [
+                agrees(said, chat.decode(gold.tokens), gold.question.text)
+                for said, gold in zip(answers, golds, strict=False)
+            ],
+            unanswerable=features[len(golds) :],
+            recall=RECALL if self.keep_text else 0,
+        )
 
     def _training_name(self, golds: Sequence[Gold], held_out: Sequence[Gold]) -> str:
         """Name the file of the training state by everything that the training depends on."""

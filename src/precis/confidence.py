@@ -3,9 +3,8 @@
 What is seen of an answer says a lot about whether it is right, but not as a probability: the model's own
 doubt (Kadavath et al., 2022, arXiv 2207.05221), whether the document speaks of what is asked, and whether
 the answer was read there. So at the end of a compile σ answers the held-out self-study questions, whose gold
-answers are known, and questions that the document does not answer: about other texts, and near misses about
-its own. A logistic regression on those features is fitted to whether the answers are right: Platt's scaling
-(Platt, 1999).
+answers are known, and questions about other texts, which the document does not answer. A logistic regression
+on those features is fitted to whether the answers are right: Platt's scaling (Platt, 1999).
 
 There are few such questions. Three things keep the fit honest. Its slopes have a Gaussian prior, so that
 they leave zero, and confidence leaves the base rate, only as far as the points bear it. They are never
@@ -44,9 +43,10 @@ FEATURES = (
 # odds by a factor of e or so.
 SLOPE_DEVIATION = 1.0
 NEWTON_STEPS = 50
-# How much the questions that the document does not answer weigh against those that it does. With a tenth, one
-# about another text was answered at 69 %; more than this makes right answers look doubtful.
-UNANSWERABLE_WEIGHT = 0.3
+# Share of the slopes that is kept where they were fitted to questions about other texts, too: self-study's
+# questions use the document's words more than people's do, and differ more from those (docs/experiments.md).
+STEEPNESS = 0.4
+LARGEST_SHIFT = 50.0
 # Shares of questions re-read at which a report states the agreement.
 RE_READ_SHARES = (0.0, 0.05, 0.1, 0.2, 0.3, 0.5, 1.0)
 BINS = 5
@@ -122,7 +122,6 @@ class Calibration:
         features: Sequence[Sequence[float]],
         agreed: Sequence[bool],
         *,
-        own: int | None = None,
         unanswerable: Sequence[Sequence[float]] = (),
         recall: int = 0,
     ) -> Calibration:
@@ -134,34 +133,23 @@ class Calibration:
             `[answer, feature]`, at least one answer.
         agreed
             `[answer]`.
-        own
-            How many of them, the first, are about the document itself: these alone tell what it brings to
-            read it again. None: all.
         unanswerable
             Those of answers to questions that the document does not answer, each of them wrong. However many
-            they are, they weigh together `UNANSWERABLE_WEIGHT` times as much as the others.
+            they are, they weigh together as much as the others.
         recall
             How many passages stood beside σ.
         """
-        given, outcomes = np.asarray(features, dtype=np.float64), np.asarray(agreed, dtype=np.float64)
-        weights = np.ones(len(outcomes))
-        points, told, weighed = given, outcomes, weights
-        if len(unanswerable):
-            share = UNANSWERABLE_WEIGHT * len(outcomes) / len(unanswerable)
-            points = np.vstack([given, np.asarray(unanswerable, dtype=np.float64)])
-            told = np.append(outcomes, np.zeros(len(unanswerable)))
-            weighed = np.append(weights, np.full(len(unanswerable), share))
-        mean, scale, intercept, slopes = _standardise_and_fit(points, told, weighed)
+        answered, outcomes = np.asarray(features, dtype=np.float64), np.asarray(agreed, dtype=np.float64)
+        unanswered = np.asarray(unanswerable, dtype=np.float64).reshape(-1, answered.shape[1])
+        mean, scale, intercept, slopes = _fit_all(answered, outcomes, unanswered)
         return cls(
             mean=_rounded(mean),
             scale=_rounded(scale),
             slopes=_rounded(slopes),
             intercept=round(intercept, 9),
-            base_rate=float(outcomes[:own].mean()),
-            points=len(outcomes[:own]),
-            fallback=_fallback_steps(
-                _left_out_probabilities(points, told, weighed)[: len(outcomes)][:own], outcomes[:own]
-            ),
+            base_rate=float(outcomes.mean()),
+            points=len(outcomes),
+            fallback=_fallback_steps(_left_out_probabilities(answered, outcomes, unanswered), outcomes),
             recall=recall,
         )
 
@@ -208,6 +196,34 @@ class Calibration:
             fallback=tuple(FallbackStep(**step) for step in values["fallback"]),
             recall=values["recall"],
         )
+
+
+def _fit_all(answered: Floats, outcomes: Floats, unanswered: Floats) -> tuple[Floats, Floats, float, Floats]:
+    """Give mean and scale of the features, the intercept and the slopes.
+
+    Both kinds of questions together tell what doubt looks like: the slopes. How sure to be of an answer is
+    told by those that the document answers.
+    """
+    if not len(unanswered):
+        return _standardise_and_fit(answered, outcomes, np.ones(len(outcomes)))
+    points = np.vstack([answered, unanswered])
+    told = np.append(outcomes, np.zeros(len(unanswered)))
+    share = len(outcomes) / len(unanswered)
+    weights = np.append(np.ones(len(outcomes)), np.full(len(unanswered), share))
+    mean, scale, _, slopes = _standardise_and_fit(points, told, weights)
+    eased = STEEPNESS * slopes
+    return mean, scale, _intercept((answered - mean) / scale @ eased, outcomes), eased
+
+
+def _intercept(logits: Floats, outcomes: Floats) -> float:
+    """Shift log-odds so that they come true in the mean, by Laplace's rule: never to certainty."""
+    logits = np.append(logits, [np.median(logits)] * 2)
+    right = outcomes.sum() + 1
+    low, high = -LARGEST_SHIFT, LARGEST_SHIFT
+    for _ in range(NEWTON_STEPS):
+        middle = (low + high) / 2
+        low, high = (middle, high) if _sigmoid(logits + middle).sum() < right else (low, middle)
+    return float(low + high) / 2
 
 
 def _standardise_and_fit(
@@ -270,17 +286,15 @@ def _maximise(features: Floats, agreed: Floats, point_weights: Floats) -> tuple[
     return height(weights), weights
 
 
-def _left_out_probabilities(features: Floats, agreed: Floats, weights: Floats) -> Floats:
-    """Probability of each point by a fit to all the others, `[point]`."""
-    if len(agreed) == 1:
+def _left_out_probabilities(answered: Floats, outcomes: Floats, unanswered: Floats) -> Floats:
+    """Probability of each answered point by a fit to all the others, `[point]`."""
+    if len(outcomes) == 1:
         return np.array([0.5])
     found = []
-    for point in range(len(agreed)):
-        others = np.arange(len(agreed)) != point
-        mean, scale, intercept, slopes = _standardise_and_fit(
-            features[others], agreed[others], weights[others]
-        )
-        found.append(_sigmoid(intercept + (features[point] - mean) / scale @ slopes))
+    for point in range(len(outcomes)):
+        others = np.arange(len(outcomes)) != point
+        mean, scale, intercept, slopes = _fit_all(answered[others], outcomes[others], unanswered)
+        found.append(_sigmoid(intercept + (answered[point] - mean) / scale @ slopes))
     return np.array(found)
 
 

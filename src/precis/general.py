@@ -11,6 +11,7 @@ shows what it adds.
 from __future__ import annotations
 
 import json
+import random
 from dataclasses import dataclass, replace
 from importlib.resources import as_file, files
 from pathlib import Path
@@ -24,6 +25,7 @@ from precis.language_model import LanguageModel
 from precis.questions import Question
 
 FOLDER = "general"
+OTHER_QUESTIONS = "other_questions.txt"
 # Files of the folder: what is right, as people write it, and as a model says it, after the model's name.
 WRITTEN, LESSONS = "written_lessons.jsonl", ".lessons.jsonl"
 
@@ -48,6 +50,12 @@ def reading_lessons(model: LanguageModel) -> list[ReadingLesson]:
     with as_file(files("precis") / FOLDER) as folder:
         general = _file_of(model, Path(folder))
         return [] if general is None else _lessons(general.with_name(f"{general.stem}{LESSONS}"))
+
+
+def other_questions(count: int, seed: int = 0) -> list[str]:
+    """Draw some of people's questions about texts that no document is likely to be."""
+    questions = files("precis").joinpath(OTHER_QUESTIONS).read_text(encoding="utf-8").splitlines()
+    return random.Random(seed).sample(questions, min(count, len(questions)))
 
 
 def as_gold(model: LanguageModel, lesson: ReadingLesson, top_k: int = TOP_K) -> Gold:

@@ -128,8 +128,6 @@ class Study:
     ----------
     questions
         Those that are worth teaching.
-    near_misses
-        Some that are about the document, but that it does not seem to answer.
     written
         How many were written.
     sentences
@@ -137,7 +135,6 @@ class Study:
     """
 
     questions: list[Question] = field(default_factory=list)
-    near_misses: list[str] = field(default_factory=list)
     written: int = 0
     sentences: int = 0
 
@@ -231,7 +228,6 @@ class _Writer:
         sentences = self.passages.sentences
         study.written += A_ROUND * len(batch)
         study.questions += [Question(text, sentences[place].start) for place, text in kept["good"]]
-        study.near_misses += kept["near"]
 
     def _chosen(self, batch: Sequence[int], turn: int, seed: int) -> dict[str, list[Any]]:
         about = [
@@ -240,14 +236,11 @@ class _Writer:
             if self._judge.is_about(text, place)
         ]
         good: list[tuple[int, str]] = []
-        near: list[str] = []
         for (place, text), said in zip(about, self._bare_answers(about), strict=True):
             answer = self.model.chat.decode(said.tokens)
             if said.finished and self._judge.is_supported(answer, text, place):
                 good.append((place, text))
-            elif not self._judge.may_support(answer, place):
-                near.append(text)
-        return {"good": good, "near": near}
+        return {"good": good}
 
     def _texts(self, batch: Sequence[int], turn: int, seed: int) -> list[tuple[int, str]]:
         """Let the model write; what is no question, or was just asked, is left out."""
@@ -356,11 +349,6 @@ class Judge:
             return True
         place = self.passages.sentence_at(question.place)
         return self.is_supported(answer, question.text, place, TEACHER_WORDS)
-
-    def may_support(self, answer: str, place: int) -> bool:
-        """Whether half of an answer's words stand in the sentence or its context."""
-        said = self._content(answer)
-        return len(said & self._content(self.passages.in_context(place))) >= len(said) / 2
 
     def _content(self, text: str) -> set[str]:
         return set(self.language.words(text)) - self._common
