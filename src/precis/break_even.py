@@ -13,6 +13,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from precis.answer import LONGEST
 from precis.language_model import Conditioned
 
 # Questions that are timed one by one, and the tokens of each answer.
@@ -48,7 +49,10 @@ def measure_pace(given: Conditioned, prompts: Sequence[Sequence[int]]) -> Pace:
     later: list[float] = []
     for number, prompt in enumerate(prompts[: TIMED_QUESTIONS + 1]):
         moments = [time.perf_counter()]
-        moments += [time.perf_counter() for _ in given.stream(prompt, max_tokens=TIMED_TOKENS)]
+        moments += [
+            time.perf_counter()
+            for _ in itertools.islice(given.stream(prompt, max_tokens=LONGEST), TIMED_TOKENS)
+        ]
         if number or len(prompts) == 1:
             firsts.append(moments[1] - moments[0])
             later += [end - start for start, end in itertools.pairwise(moments[1:])]

@@ -6,6 +6,7 @@ aim is measured beside it, by the full document's own answers.
 
 from __future__ import annotations
 
+import itertools
 import math
 import statistics
 import time
@@ -17,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from precis.answer import LONGEST
 from precis.artifact import Artifact, Manifest
 from precis.bootstrap import mean_interval, recovery_interval
 from precis.compilation import Settings
@@ -820,10 +822,10 @@ def _time(model: LanguageModel, method: Prepared, passages: Passages | None, tex
     given = model.given(prefix)
     if len(prompt) >= given.room():
         return
-    stream = given.stream(prompt, max_tokens=TIMED_TOKENS)
+    stream = given.stream(prompt, max_tokens=LONGEST)  # as `ask` does, which decides how it is laid out
     next(stream)
     first = time.perf_counter()
-    more = sum(1 for _ in stream)
+    more = sum(1 for _ in itertools.islice(stream, TIMED_TOKENS - 1))
     if more:
         cost.pace.append(more / (time.perf_counter() - first))
     cost.first_token.append(first - start)
