@@ -18,7 +18,7 @@ def test_the_default_model_compiles_a_document_that_it_wrote_questions_about(tmp
     text = EXAMPLE.read_text()[:2400]
     document = precis.Document.from_text(text, "tern-harbour")
     model = precis.load_model()
-    settings = precis.Settings(ratio=10, self_study=160, schedule=Schedule(epochs=2, fewest_steps=16))
+    settings = precis.Settings(ratio=10, self_study=160, schedule=Schedule(fewest_steps=16))
     artifact = precis.compile(document, model=model, settings=settings, work=tmp_path / "work")
     artifact.save(tmp_path / "x.precis")
     assert artifact.manifest.data["self_study_questions"] > 10
