@@ -209,6 +209,10 @@ def test_features_and_agreement(tiny_model):
     blue = "The harbour master's boat is blue."
     assert agrees("It is blue.", blue, asked)
     assert not agrees("The harbour master's boat is green.", blue, asked), "the question's words tell nothing"
+    longer = (
+        "It is blue, and so are the oars, the sails and the fenders, all of them newly painted this spring."
+    )
+    assert agrees(longer, blue, asked), "it may say more"
     assert agrees("The boat.", "The harbour master's boat.", "Is it the harbour master's boat?")
 
 

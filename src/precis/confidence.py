@@ -32,6 +32,8 @@ from precis.text_measures import normalised, token_f1
 # Two answers agree where the words that they add to the question have this F1 or more: "Ada Lund" and "the
 # harbour master, Ada Lund" do, "Ada Lund" and "Boris Lund, of Milo" do not.
 AGREEING_F1 = 0.5
+# Or where one says so much of the other.
+AGREEING_SHARE = 0.7
 # What is seen of an answer; each is greater the surer the model was.
 FEATURES = (
     "mean log-probability",
@@ -57,13 +59,15 @@ Floats = NDArray[np.float64]
 def agrees(said: str, gold: str, question: str = "") -> bool:
     """Whether an answer says what the gold answer says, as far as words can tell.
 
-    What both repeat of the question tells nothing; it counts only where the gold answer is no more than that.
+    What they repeat of the question tells nothing, and does not count unless the gold answer is no more than
+    that. An answer may say more than the gold one, as long as it says that.
     """
     asked = set(normalised(question).split())
-    new_said, new_gold = (
-        " ".join(word for word in normalised(text).split() if word not in asked) for text in (said, gold)
-    )
-    return token_f1(new_said, new_gold) >= AGREEING_F1 if new_gold else token_f1(said, gold) >= AGREEING_F1
+    words, wanted = normalised(said).split(), normalised(gold).split()
+    if new := [word for word in wanted if word not in asked]:
+        words, wanted = [word for word in words if word not in asked], new
+    held = len(set(words) & set(wanted)) / len(set(wanted)) if wanted else 0.0
+    return held >= AGREEING_SHARE or token_f1(" ".join(words), " ".join(wanted)) >= AGREEING_F1
 
 
 @dataclass(frozen=True)
