@@ -347,23 +347,19 @@ LEARNING = Settings(**{**QUICK.__dict__, "schedule": Schedule(epochs=4, rows=12,
 
 def test_every_better_soft_prompt_is_published_and_the_result_stays_the_same(model, tmp_path):
     published = []
-    shown = compile(
-        DOCUMENT,
-        model=model,
-        questions=TRAINED,
-        settings=LEARNING,
-        work=tmp_path / "shown",
-        publish=published.append,
-        keep_text=False,  # recovery is of σ alone, and so σ is taught then
-    )
-    hidden = compile(
-        DOCUMENT,
-        model=model,
-        questions=TRAINED,
-        settings=LEARNING,
-        work=tmp_path / "hidden",
-        keep_text=False,
-    )
+
+    def made(work, settings=LEARNING, publish=None):
+        return compile(
+            DOCUMENT,
+            model=model,
+            questions=TRAINED,
+            settings=settings,
+            work=tmp_path / work,
+            publish=publish,
+            keep_text=False,  # recovery is of σ alone, and so σ is taught then
+        )
+
+    shown, hidden = made("shown", publish=published.append), made("hidden")
     assert file_bytes(shown, tmp_path) == file_bytes(hidden, tmp_path)
     assert len(published) > 1
     first, *_, last = published
@@ -377,14 +373,7 @@ def test_every_better_soft_prompt_is_published_and_the_result_stays_the_same(mod
     assert all(torch.equal(last.tensors[name], shown.tensors[name]) for name in shown.tensors)
     # what was published before is not changed by the training that went on
     untrained = Settings(**{**LEARNING.__dict__, "schedule": Schedule(epochs=0)})
-    start = compile(
-        DOCUMENT,
-        model=model,
-        questions=TRAINED,
-        settings=untrained,
-        work=tmp_path / "shown",
-        keep_text=False,
-    )
+    start = made("shown", untrained)
     assert all(torch.equal(first.tensors[name], start.tensors[name]) for name in start.tensors)
 
 

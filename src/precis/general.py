@@ -25,7 +25,7 @@ from precis.language_model import LanguageModel
 from precis.questions import Question
 
 FOLDER = "general"
-OTHER_QUESTIONS = "other_questions.txt"
+QUESTIONS = "other_questions.txt"
 # Files of the folder: what is right, as people write it, and as a model says it, after the model's name.
 WRITTEN, LESSONS = "written_lessons.jsonl", ".lessons.jsonl"
 
@@ -48,13 +48,13 @@ def written_lessons() -> list[ReadingLesson]:
 def reading_lessons(model: LanguageModel) -> list[ReadingLesson]:
     """Give the reading lessons with answers in the model's own words; none where the package has none."""
     with as_file(files("precis") / FOLDER) as folder:
-        general = _file_of(model, Path(folder))
-        return [] if general is None else _lessons(general.with_name(f"{general.stem}{LESSONS}"))
+        found = _find(model, Path(folder))
+        return [] if found is None else _lessons(found[0].with_name(f"{found[0].stem}{LESSONS}"))
 
 
 def other_questions(count: int, seed: int = 0) -> list[str]:
     """Draw some of people's questions about texts that no document is likely to be."""
-    questions = files("precis").joinpath(OTHER_QUESTIONS).read_text(encoding="utf-8").splitlines()
+    questions = files("precis").joinpath(QUESTIONS).read_text(encoding="utf-8").splitlines()
     return random.Random(seed).sample(questions, min(count, len(questions)))
 
 
@@ -78,8 +78,8 @@ def general_artifact(model: LanguageModel) -> Artifact | None:
         The package's own file is damaged.
     """
     with as_file(files("precis") / FOLDER) as folder:
-        path = _file_of(model, Path(folder))
-        return None if path is None else Artifact.open(path)
+        found = _find(model, Path(folder))
+        return None if found is None else found[1]
 
 
 def before_compiling(document: Document, model: LanguageModel) -> Artifact | None:
@@ -108,12 +108,13 @@ def before_compiling(document: Document, model: LanguageModel) -> Artifact | Non
     ).with_text(document)
 
 
-def _file_of(model: LanguageModel, folder: Path) -> Path | None:
-    """Find the general σ that was made for a model."""
+def _find(model: LanguageModel, folder: Path) -> tuple[Path, Artifact] | None:
+    """Find the general σ that was made for a model, and its file."""
     for path in sorted(folder.glob("*.precis")):
-        about = Artifact.open(path).manifest.model
+        artifact = Artifact.open(path)
+        about = artifact.manifest.model
         if (about["digest"], about["tokenizer_digest"]) == (model.digest, model.tokenizer_digest):
-            return path
+            return path, artifact
     return None
 
 
