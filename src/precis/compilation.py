@@ -319,7 +319,7 @@ class _Compilation:
     def _ask(self) -> tuple[asking.Study, list[Question]]:
         """Give all questions, in an order in which every beginning covers the whole document."""
         count = self._questions_to_write()
-        self.progress.stage("asking", count)
+        self.progress.stage("asking", None if self._asks_by_the_clock() else count)
         study = asking.self_study(
             self.model,
             self.teacher.passages,
@@ -339,14 +339,19 @@ class _Compilation:
         random.Random(self.settings.seed).shuffle(questions)
         return study, questions
 
+    def _asks_by_the_clock(self) -> bool:
+        """Whether time decides how many questions are written."""
+        settings = self.settings
+        return settings.self_study is None and settings.minutes is not None and not settings.training_free
+
     def _questions_to_write(self) -> int:
-        """Choose how many questions the model writes."""
+        """Choose how many questions the model writes, at most."""
         settings, tokens = self.settings, self.teacher.tokens
         if settings.self_study is not None:
             return settings.self_study
         if settings.training_free:
             return asking.A_ROUND * len(self.teacher.passages.sentences)
-        if settings.minutes is not None:
+        if self._asks_by_the_clock():
             return max(asking.automatic_count(tokens), MOST_ROUNDS * len(self.teacher.passages.sentences))
         return asking.automatic_count(tokens)
 

@@ -62,10 +62,10 @@ class Bars(Progress):
         """Stop drawing; what was drawn stays."""
         self._bars.stop()
 
-    def stage(self, name: str, total: int) -> None:
+    def stage(self, name: str, total: int | None) -> None:
         """Start a bar."""
         self._task = self._bars.add_task(name, total=total, found="")
-        self._line(f"{name} ({total})")
+        self._line(name if total is None else f"{name} ({total})")
 
     def advance(self, units: int) -> None:
         """Move the current bar."""

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 class Progress:
     """Hears of every stage; does nothing. Subclass it to show something."""
 
-    def stage(self, name: str, total: int) -> None:
-        """Start a stage of `total` units of work."""
+    def stage(self, name: str, total: int | None) -> None:
+        """Start a stage of `total` units of work; None where the time decides how many."""
 
     def advance(self, units: int) -> None:
         """Report that some units of the current stage are done."""
@@ -58,7 +58,7 @@ class Stopwatch(Progress):
         """All stages so far, in the order in which they first began."""
         return list(self._stages.values())
 
-    def stage(self, name: str, total: int) -> None:
+    def stage(self, name: str, total: int | None) -> None:
         """End the stage before, and start this one; one that comes back is counted on."""
         self.end()
         self._now = self._stages.setdefault(name, StageTime(name))

@@ -538,3 +538,8 @@ def test_the_time_left_goes_by_the_speed_of_this_run(monkeypatch, tmp_path):
         assert left < 70
         said.minutes = 0.5
         assert said.seconds_left() == 20.0
+        said.stage("asking", None)  # as many questions as there is time for
+        said.advance(40)
+        assert said.seconds_left() == 20.0
+    said_last = json.loads((tmp_path / "out").read_text().splitlines()[-1])
+    assert (said_last["done"], said_last["total"]) == (40, 0)

@@ -234,8 +234,8 @@ class Said(Progress):
         self.minutes: float | None = None
         self._output = output
         self._start = time.monotonic()
-        self._stage, self._done, self._total = "", 0, 0
-        self._stage_start = self._start
+        self._stage, self._done = "", 0
+        self._total: int | None = 0
         self._first: tuple[float, int] | None = None
 
     def say(self, **changes: Any) -> None:
@@ -246,19 +246,20 @@ class Said(Progress):
         except OSError:  # nobody listens any more
             os._exit(1)
 
-    def stage(self, name: str, total: int) -> None:
+    def stage(self, name: str, total: int | None) -> None:
         """Say that a stage begins."""
         self._stage, self._done, self._total = name, 0, total
-        self._stage_start, self._first = time.monotonic(), None
-        self.say(stage=name, done=0, total=total, seconds_left=self.seconds_left())
+        self._first = None
+        self.say(stage=name, done=0, total=total or 0, seconds_left=self.seconds_left())
 
     def advance(self, units: int) -> None:
         """Say how much of the stage is done."""
         self._done += units
         if self._first is None:
             self._first = time.monotonic(), self._done
-        self._total = max(self._total, self._done)
-        self.say(done=self._done, total=self._total, seconds_left=self.seconds_left())
+        if self._total is not None:
+            self._total = max(self._total, self._done)
+        self.say(done=self._done, total=self._total or 0, seconds_left=self.seconds_left())
 
     def note(self, text: str) -> None:
         """Say what the user should know."""
@@ -269,27 +270,29 @@ class Said(Progress):
         if self._stage not in SHARES:
             return None
         now = time.monotonic()
+        limit = None if self.minutes is None else max(0.0, self.minutes * 60 - (now - self._start))
+        if self._total is None:
+            return limit
         names = list(SHARES)
         place = names.index(self._stage)
         before = sum(SHARES[name] for name in names[:place])
         done = self._done / self._total if self._total else 1.0
         behind = before + SHARES[self._stage] * done
         whole = (now - self._start) / behind if behind > 0 else None
-        rest = self._rest_of_stage(now)
+        rest = self._rest_of_stage(now, self._total)
         if rest is None:
             rest = None if whole is None else whole * SHARES[self._stage] * (1 - done)
-        limit = None if self.minutes is None else max(0.0, self.minutes * 60 - (now - self._start))
         if rest is None or whole is None:
             return limit
         left = rest + whole * (1 - before - SHARES[self._stage])
         return round(left if limit is None else min(left, limit), 1)
 
-    def _rest_of_stage(self, now: float) -> float | None:
+    def _rest_of_stage(self, now: float, total: int) -> float | None:
         """Go by the units since the first: that one may stand for all that an earlier run had done."""
         if self._first is None or self._done <= self._first[1]:
             return None
         since, done = self._first
-        return (now - since) / (self._done - done) * (self._total - self._done)
+        return (now - since) / (self._done - done) * (total - self._done)
 
 
 def _curve(artifact: Artifact) -> Iterator[tuple[int, float]]:
