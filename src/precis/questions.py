@@ -16,7 +16,6 @@ import random
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from precis.chat import Turn
 from precis.decoding import Generation, Request, Sampling
@@ -220,16 +219,16 @@ class _Writer:
     def write(self, batch: Sequence[int], turn: int, seed: int, study: Study) -> None:
         """Write a round of questions about some sentences, and add what is good to the study."""
         key = key_of(batch, turn, seed, BEGINNINGS, LONGEST_QUESTION, LONGEST_BARE_ANSWER, TEMPERATURE)
-        name = f"questions-{turn:03d}-{batch[0]:06d}-{key}"
+        name = f"good-questions-{turn:03d}-{batch[0]:06d}-{key}"
         kept = self.work.read_json(name)
         if kept is None:
             kept = self._chosen(batch, turn, seed)
             self.work.write_json(name, kept)
         sentences = self.passages.sentences
         study.written += A_ROUND * len(batch)
-        study.questions += [Question(text, sentences[place].start) for place, text in kept["good"]]
+        study.questions += [Question(text, sentences[place].start) for place, text in kept]
 
-    def _chosen(self, batch: Sequence[int], turn: int, seed: int) -> dict[str, list[Any]]:
+    def _chosen(self, batch: Sequence[int], turn: int, seed: int) -> list[tuple[int, str]]:
         about = [
             (place, text)
             for place, text in self._texts(batch, turn, seed)
@@ -240,7 +239,7 @@ class _Writer:
             answer = self.model.chat.decode(said.tokens)
             if said.finished and self._judge.is_supported(answer, text, place):
                 good.append((place, text))
-        return {"good": good}
+        return good
 
     def _texts(self, batch: Sequence[int], turn: int, seed: int) -> list[tuple[int, str]]:
         """Let the model write; what is no question, or was just asked, is left out."""
