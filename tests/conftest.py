@@ -17,6 +17,8 @@ from precis.attention import IMPLEMENTATION
 from precis.language_model import LanguageModel
 
 RECALL_MODEL = Path(__file__).parent / "recall_model"
+# What tests of numbers run on: the processor, and the graphics card where there is one.
+DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -94,19 +96,26 @@ def make_network(model_type: str, vocabulary: int, seed: int = 0, **changes):
     return network.to(torch.float64)
 
 
-def make_model(model_type: str = "llama", seed: int = 0, **changes) -> LanguageModel:
+def make_model(model_type: str = "llama", seed: int = 0, *, device: str = "cpu", **changes) -> LanguageModel:
     """A tiny random model in double precision."""
     tokenizer = make_tokenizer()
-    return LanguageModel(model_type, make_network(model_type, len(tokenizer), seed, **changes), tokenizer)
+    network = make_network(model_type, len(tokenizer), seed, **changes)
+    return LanguageModel(model_type, network.to(device), tokenizer)
+
+
+@pytest.fixture(scope="session", params=DEVICES)
+def device(request) -> str:
+    """Every device that there is, in turn."""
+    return request.param
 
 
 @pytest.fixture(scope="session", params=ARCHITECTURES)
-def any_model(request) -> LanguageModel:
+def any_model(request, device) -> LanguageModel:
     """Every proven architecture in turn."""
-    return make_model(request.param)
+    return make_model(request.param, device=device)
 
 
 @pytest.fixture(scope="session")
-def tiny_model() -> LanguageModel:
+def tiny_model(device) -> LanguageModel:
     """One tiny random model."""
-    return make_model("llama")
+    return make_model("llama", device=device)

@@ -12,8 +12,14 @@ HEADS, KV_HEADS, DIM, SLOTS = 6, 2, 8, 5
 LENGTHS = (4, 1, 7)
 
 
+@pytest.fixture(autouse=True)
+def on_every_device(device):
+    with torch.device(device):
+        yield
+
+
 def random_prefix(slots=SLOTS, bias=False, requires_grad=False):
-    generator = torch.Generator().manual_seed(1)
+    generator = torch.Generator(torch.get_default_device()).manual_seed(1)
 
     def draw(*shape):
         return torch.randn(
@@ -31,7 +37,7 @@ def packed_rows(prefix, **more):
 
 
 def packed_states(requires_grad=False):
-    generator = torch.Generator().manual_seed(2)
+    generator = torch.Generator(torch.get_default_device()).manual_seed(2)
     return [
         torch.randn(1, heads, sum(LENGTHS), DIM, generator=generator, dtype=torch.float64).requires_grad_(
             requires_grad

@@ -56,7 +56,7 @@ def mass_and_output(model, prefix, document):
     queries = Queries()
     model.given(document).answer_logits(ROWS, observe=queries)
     limits, scaling = model.limits[0], queries.scaling[0]
-    at = torch.full((len(queries.states[0]),), 10**4)  # behind everything
+    at = torch.full((len(queries.states[0]),), 10**4, device=model.device)  # behind everything
     heads = queries.states[0].shape[1] // model.kv_heads
     keys = torch.cat([prefix.keys[0], document.keys[0]], dim=1)
     grouped = queries.states[0].view(len(at), model.kv_heads, heads, -1).permute(1, 2, 0, 3)
@@ -71,7 +71,9 @@ def mass_and_output(model, prefix, document):
 
 def test_slots_draw_the_documents_attention_and_give_its_output(tiny_model):
     document = tiny_model.prefill(list(range(3, 43)))
-    indices = torch.arange(0, 40, 4).expand(tiny_model.layers, tiny_model.kv_heads, -1)
+    indices = torch.arange(0, 40, 4, device=tiny_model.device).expand(
+        tiny_model.layers, tiny_model.kv_heads, -1
+    )
     selection = Selection(indices)
     fitted = match_attention(tiny_model, document, selection, ROWS)
     before, error_before = mass_and_output(tiny_model, selection.of(document), document)
@@ -82,7 +84,7 @@ def test_slots_draw_the_documents_attention_and_give_its_output(tiny_model):
 
 def test_hidden_slots_stay_hidden_and_without_bias_only_values_change(tiny_model):
     document = tiny_model.prefill(list(range(3, 43)))
-    selection = best_of_all(draw(*document.positions.shape), 6, 1)
+    selection = best_of_all(draw(*document.positions.shape).to(tiny_model.device), 6, 1)
     start = selection.of(document)
     fitted = match_attention(tiny_model, document, selection, ROWS)
     assert torch.equal(fitted.bias > -torch.inf, start.bias > -torch.inf)
@@ -94,7 +96,7 @@ def test_hidden_slots_stay_hidden_and_without_bias_only_values_change(tiny_model
 
 def test_a_head_that_keeps_the_sink_alone_is_left_as_it_is(tiny_model):
     document = tiny_model.prefill(list(range(3, 43)))
-    scores = draw(*document.positions.shape)
+    scores = draw(*document.positions.shape).to(tiny_model.device)
     scores[0, 0] = -1
     selection = best_of_all(scores, 4, 1)
     assert selection.counts()[0][0] == 1

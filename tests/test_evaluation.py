@@ -83,8 +83,8 @@ QUESTIONS = [
 
 
 @pytest.fixture(scope="module")
-def model():
-    return make_model(max_position_embeddings=512)
+def model(device):
+    return make_model(device=device, max_position_embeddings=512)
 
 
 @pytest.fixture(scope="module")

@@ -21,7 +21,7 @@ def plain_logits(model, tokens):
     """Logits of the same weights in transformers' own attention, over the whole sequence."""
     network = copy.deepcopy(model.network)
     network.set_attn_implementation("eager")
-    return network(torch.tensor([tokens])).logits[0]
+    return network(torch.tensor([tokens], device=model.device)).logits[0]
 
 
 def test_given_the_documents_own_prefix_the_logits_are_those_of_the_full_context(any_model):
@@ -74,10 +74,10 @@ def test_many_rows_through_few_places_equal_single_ones(tiny_model, monkeypatch)
 def mixed_requests(model):
     """Requests after three prefixes of different lengths, one of them with biases, in no order."""
     whole = model.prefill(DOCUMENT)
-    places = torch.arange(0, 30, 4).expand(model.layers, model.kv_heads, -1)
+    places = torch.arange(0, 30, 4, device=model.device).expand(model.layers, model.kv_heads, -1)
     short = whole.select(places)
     draw = torch.Generator().manual_seed(3)
-    bias = torch.randn(short.keys.shape[:3], generator=draw, dtype=torch.float64)
+    bias = torch.randn(short.keys.shape[:3], generator=draw, dtype=torch.float64).to(model.device)
     bias[:, 0, 5:] = -torch.inf
     prefixes = [whole, replace(short, bias=bias), model.prefill(list(range(100, 107)))]
     return [
@@ -191,7 +191,7 @@ def test_scores_are_the_log_probabilities_of_generation(tiny_model):
     generations = given.generate(QUESTIONS, max_tokens=6)
     rows = [Row(question, g.tokens) for question, g in zip(QUESTIONS, generations, strict=True)]
     for row, generation, scores in zip(rows, generations, given.score(rows), strict=True):
-        found = scores.gather(1, torch.tensor(row.answer).unsqueeze(1)).squeeze(1)
+        found = scores.gather(1, torch.tensor(row.answer, device=scores.device).unsqueeze(1)).squeeze(1)
         assert found.tolist() == pytest.approx(generation.log_probabilities, rel=1e-4, abs=1e-5)
 
 

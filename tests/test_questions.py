@@ -21,8 +21,8 @@ DOCUMENT = Document.from_text(
 
 
 @pytest.fixture(scope="module")
-def model():
-    return make_model(max_position_embeddings=2048)
+def model(device):
+    return make_model(device=device, max_position_embeddings=2048)
 
 
 @pytest.fixture(scope="module")

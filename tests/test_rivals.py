@@ -204,11 +204,11 @@ def test_attention_weights_are_those_of_the_model(any_model):
     """The squares of them add up to the importance that the attention function itself reports."""
     tokens = any_model.chat.reading(TEXT)
     document = any_model.prefill(tokens[:-7])
-    importance = torch.zeros(document.positions.shape)
+    importance = torch.zeros(document.positions.shape, device=any_model.device)
     queries = Queries()
     both = any_model.prefill(tokens[-7:], after=document, observe=queries)
     any_model.given(document).answer_logits([Row(tokens[-7:], [0])], importance=importance)
-    positions = torch.arange(len(tokens) - 7, len(tokens))
+    positions = torch.arange(len(tokens) - 7, len(tokens), device=any_model.device)
     for layer in range(any_model.layers):
         found = attention_weights(
             queries.states[layer],
@@ -230,7 +230,7 @@ def test_snapkv_keeps_its_window_and_what_the_window_attends_to(tiny_model):
     window, group = SLOTS // 2, 2
     for layer in range(tiny_model.layers):
         for kv in range(tiny_model.kv_heads):
-            total = torch.zeros(len(tokens) - window, dtype=torch.float64)
+            total = torch.zeros(len(tokens) - window, dtype=torch.float64, device=tiny_model.device)
             for head in range(kv * group, (kv + 1) * group):
                 for at in range(len(tokens) - window, len(tokens)):
                     scores = (
@@ -262,8 +262,8 @@ def test_rotating_and_taking_the_rotation_back_are_the_models_own(any_model):
 
 def test_the_mean_rotation_is_the_mean_of_rotated_states(any_model):
     rotation = Rotation(any_model)
-    state = random_states(1, 1, any_model.head_dim)
-    positions = torch.arange(40, 40 + FUTURE)
+    state = random_states(1, 1, any_model.head_dim).to(any_model.device)
+    positions = torch.arange(40, 40 + FUTURE, device=any_model.device)
     for layer in range(any_model.layers):
         rotated = rotation.rotate(layer, state.expand(FUTURE, -1, -1), positions)
         matrix = rotation.mean_matrix(layer, positions, any_model.head_dim)
@@ -298,7 +298,7 @@ def test_kvzip_scores_by_the_largest_attention_of_the_repetition(tiny_model):
     both = tiny_model.prefill(tokens, after=document, observe=queries)
     for layer in range(tiny_model.layers):
         for kv in range(tiny_model.kv_heads):
-            largest = torch.zeros(document.slots, dtype=torch.float64)
+            largest = torch.zeros(document.slots, dtype=torch.float64, device=tiny_model.device)
             for head in (2 * kv, 2 * kv + 1):
                 for number in range(len(tokens)):
                     keys = both.keys[layer, kv, : document.slots + number + 1]
@@ -348,8 +348,10 @@ def test_one_threshold_for_all_heads_keeps_the_best_of_all_and_every_sink():
 def test_hidden_slots_change_nothing(any_model):
     """The padding of heads that hold fewer keys is as if it were not there."""
     document = whole(any_model)
-    some = document.select(torch.arange(30).expand(any_model.layers, any_model.kv_heads, -1))
-    bias = torch.zeros(document.positions.shape, dtype=document.keys.dtype)
+    some = document.select(
+        torch.arange(30, device=any_model.device).expand(any_model.layers, any_model.kv_heads, -1)
+    )
+    bias = torch.zeros_like(document.keys[..., 0])
     bias[..., 30:] = -torch.inf
     padded = dataclasses.replace(document, bias=bias)
     rows = [Row(any_model.chat.asking(question), [90, 91, 92]) for question in QUESTIONS]

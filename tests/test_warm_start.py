@@ -22,7 +22,7 @@ ROWS = [Row([50 + n, 60, 70 + n], [80, 81 + n, 82]) for n in range(12)]
 
 def read_of(model, tokens, own=None, rows=ROWS):
     prefix = model.prefill(tokens)
-    own = torch.arange(prefix.slots) if own is None else own
+    own = (torch.arange(prefix.slots) if own is None else own).to(model.device)
     return Read(prefix, own, rows)
 
 
@@ -71,7 +71,7 @@ def test_sensitivity_is_the_squared_gradient_of_the_attention_that_a_slot_draws(
     def loss(bias):
         given = tiny_model.given(replace(read.prefix, bias=bias))
         return -sum(
-            float(scores.gather(1, torch.tensor(row.answer).unsqueeze(1)).sum())
+            float(scores.gather(1, torch.tensor(row.answer, device=scores.device).unsqueeze(1)).sum())
             for row, scores in zip(rows, given.score(rows), strict=True)
         )
 
