@@ -46,6 +46,8 @@ from typing import Any
 if __name__ == "__main__":  # this folder itself must not be searched: other packages know a `datasets` too
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
+import torch
+
 from benchmarks.datasets import Subject, fairytales, shortest_fairytales, squad_subjects
 from benchmarks.gather import gather
 from benchmarks.tables import OURS
@@ -336,12 +338,17 @@ def surroundings(model: LanguageModel) -> dict[str, Any]:
         "hardware": {
             "processor": names[0] if names else platform.processor(),
             "cores": os.cpu_count(),
-            "device": model.device.type,
+            "device": device_name(model.device),
         },
         "model": model.name,
         "computed_in": str(model.dtype).removeprefix("torch."),
         "versions": {name: version(name) for name in ("precis", "torch", "transformers")},
     }
+
+
+def device_name(device: torch.device) -> str:
+    """Name the graphics card, or say that there is none."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 
 def _git(*command: str) -> str:

@@ -71,6 +71,10 @@ class Bench:
         self.prompts = [self.model.chat.asking(text) for text in self.texts]
         self.reading = self.model.chat.reading(self.document.text)
 
+    def twin(self) -> Any:
+        """Give a copy of the plain network that has the same weights."""
+        return copy.deepcopy(self.network, {id(weight): weight for weight in self.network.parameters()})
+
     def golds(self, work: Path) -> list[Gold]:
         """Let the model answer the questions with the document before it."""
         teacher = Teacher(self.model, self.document)
@@ -89,7 +93,7 @@ class Bench:
             for name, way in ways.items():
                 start = time.perf_counter()
                 way()
-                _finish(self.model.device)
+                finish(self.model.device)
                 if turn:
                     seconds[name].append(time.perf_counter() - start)
         return {name: statistics.median(times) for name, times in seconds.items()}
@@ -107,7 +111,7 @@ def peak(model: LanguageModel) -> float:
             start = time.perf_counter()
             with torch.no_grad():
                 layer(states)
-            _finish(model.device)
+            finish(model.device)
             best = max(best, 2 * rows * width**2 / (time.perf_counter() - start))
     return best
 
@@ -122,8 +126,8 @@ def training(bench: Bench) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as work:
         golds = bench.golds(Path(work))
         for rows in ROWS:
-            seconds, tokens, answer_tokens = _training(bench, golds, rows, WorkFolder(Path(work)))
-            flops = _training_flops(bench.model, tokens, answer_tokens, SLOTS)
+            seconds, tokens, answer_tokens = train(bench, golds, rows, WorkFolder(Path(work)))
+            flops = training_flops(bench.model, tokens, answer_tokens, SLOTS)
             parts[f"{rows}_rows"] = {
                 "tokens_per_s": {name: tokens / value for name, value in seconds.items()},
                 "share_of_peak": {name: flops / value / best for name, value in seconds.items()},
@@ -134,17 +138,17 @@ def training(bench: Bench) -> dict[str, Any]:
     return {"slots": SLOTS, "peak_flop_per_s": best, **parts, "ratios": ratios}
 
 
-def _training(
-    bench: Bench, golds: Sequence[Gold], rows: int, work: WorkFolder
+def train(
+    bench: Bench, golds: Sequence[Gold], rows: int, work: WorkFolder, slots: int = SLOTS
 ) -> tuple[dict[str, float], int, int]:
     """Time the same batches in turn; gives seconds by name, and the batches' tokens and answer tokens."""
     # neither learning nor its order matters to time; 0 keeps the numbers in range for as long as it takes
     trainer = Trainer(
         bench.model,
-        KeyValuePrompt(bench.sigma(SLOTS)),
+        KeyValuePrompt(bench.sigma(slots)),
         Objective.named("nll"),
         golds,
-        HeldOut(golds[:1], 1.0, 0.0),
+        HeldOut(golds[:1], golds[:1], 1.0, 0.0),
         schedule=Schedule(rows=rows, learning_rate=0.0, epochs=1000),
         seed=0,
         clock=Clock(None),
@@ -154,13 +158,13 @@ def _training(
     batches = [golds[rows * n : rows * (n + 1)] for n in range(TRAINED_QUESTIONS // rows)]
     ways: dict[str, Way] = {"precis": lambda: [trainer.learn(batch) for batch in batches]}
     for kind in ("CARTRIDGE", "PREFIX_TUNING"):
-        ways[kind] = _peft_loop(bench, kind, batches)
+        ways[kind] = _peft_loop(bench, kind, batches, slots)
     chosen = [gold for batch in batches for gold in batch]
     tokens = sum(len(gold.asking) + len(gold.tokens) for gold in chosen)
     return bench.in_turn(ways), tokens, sum(len(gold.tokens) for gold in chosen)
 
 
-def _training_flops(model: LanguageModel, tokens: int, answer_tokens: int, slots: int) -> float:
+def training_flops(model: LanguageModel, tokens: int, answer_tokens: int, slots: int) -> float:
     """4 FLOPs a weight and token, since frozen weights get no gradient; the vocabulary at answers only."""
     config = model.network.config
     inner = config.hidden_size * config.num_attention_heads * model.head_dim
@@ -172,16 +176,16 @@ def _training_flops(model: LanguageModel, tokens: int, answer_tokens: int, slots
     return 4.0 * (model.layers * layer * tokens + head * answer_tokens) + attention * tokens
 
 
-def _peft_loop(bench: Bench, kind: str, batches: Sequence[Sequence[Gold]]) -> Way:
+def _peft_loop(bench: Bench, kind: str, batches: Sequence[Sequence[Gold]], slots: int) -> Way:
     """Train a prefix with PEFT as its documentation shows: padded batches, labels, Adam."""
     import peft
 
-    settings = {"task_type": "CAUSAL_LM", "num_virtual_tokens": SLOTS}
+    settings = {"task_type": "CAUSAL_LM", "num_virtual_tokens": slots}
     if kind == "CARTRIDGE":
         config: Any = peft.CartridgeConfig(**settings)
     else:
         config = peft.PrefixTuningConfig(**settings)
-    network = peft.get_peft_model(copy.deepcopy(bench.network), config)
+    network = peft.get_peft_model(bench.twin(), config)
     trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
     optimiser = torch.optim.Adam(trained, lr=0.0)
     pad = bench.model.tokenizer.eos_token_id
@@ -216,7 +220,7 @@ def gold(bench: Bench) -> dict[str, Any]:
     """Time gold answers after the document: ours, one prefilled cache expanded, the whole prompt each."""
     model, prompts = bench.model, bench.prompts
     prefix = model.prefill(bench.reading)
-    cache = _cache(bench.network, bench.reading)
+    cache = cache_of(bench.network, bench.reading)
     said: dict[str, int] = {}
 
     def ours() -> None:
@@ -226,13 +230,13 @@ def gold(bench: Bench) -> dict[str, Any]:
     def expanded() -> None:
         own = copy.deepcopy(cache)
         own.batch_repeat_interleave(len(prompts))
-        said["generate_expanded"] = _generate(bench, own, prompts, GOLD_TOKENS)
+        said["generate_expanded"] = generate(bench, own, prompts, GOLD_TOKENS)
 
     few = prompts[:3]
 
     def each() -> None:
         said["generate_full"] = sum(
-            _generate(bench, None, [[*bench.reading, *prompt]], GOLD_TOKENS) for prompt in few
+            generate(bench, None, [[*bench.reading, *prompt]], GOLD_TOKENS) for prompt in few
         )
 
     seconds = bench.in_turn({"precis": ours, "generate_expanded": expanded, "generate_full": each})
@@ -252,14 +256,15 @@ def gold(bench: Bench) -> dict[str, Any]:
     }
 
 
-def _cache(network: Any, tokens: Sequence[int]) -> DynamicCache:
+def cache_of(network: Any, tokens: Sequence[int]) -> DynamicCache:
+    """Read some tokens with transformers, and give what it keeps."""
     cache = DynamicCache()
     with torch.no_grad():
         network(torch.tensor([tokens], device=network.device), past_key_values=cache, logits_to_keep=1)
     return cache
 
 
-def _generate(bench: Bench, cache: DynamicCache | None, prompts: Sequence[Sequence[int]], most: int) -> int:
+def generate(bench: Bench, cache: DynamicCache | None, prompts: Sequence[Sequence[int]], most: int) -> int:
     """Answer with transformers, greedily, after what a cache holds; the number of answer tokens."""
     width = max(map(len, prompts))
     before = 0 if cache is None else cache.get_seq_length()
@@ -300,7 +305,7 @@ def decoding(bench: Bench) -> dict[str, Any]:
         said["precis"] = len(list(model.given(sigma).stream(prompt, max_tokens=DECODED_TOKENS)))
 
     def theirs() -> None:
-        said["transformers"] = _generate(bench, copy.deepcopy(cache), [prompt], DECODED_TOKENS)
+        said["transformers"] = generate(bench, copy.deepcopy(cache), [prompt], DECODED_TOKENS)
 
     seconds = bench.in_turn({"precis": ours, "transformers": theirs})
     pace = {name: said[name] / value for name, value in seconds.items()}
@@ -427,7 +432,8 @@ SECTIONS: dict[str, Callable[[Bench], dict[str, Any]]] = {
 }
 
 
-def _finish(device: torch.device) -> None:
+def finish(device: torch.device) -> None:
+    """Wait for a graphics card, which works on while the program goes on."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 

@@ -23,7 +23,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from precis import fused_attention
 from precis.errors import ModelError
+from precis.fused_attention import FusedAttention
 from precis.prefix import Prefix, PrefixStack
 
 IMPLEMENTATION = "precis_shared_prefix"
@@ -35,8 +37,10 @@ MOST_PACKED = 512
 BLOCK = 256
 # A row that is alone is as wide as a multiple of this.
 WIDTH_STEP = 32
-# Slots from which on the fused kernel is faster than plain products.
+# Slots from which on the fused kernel is faster than plain products, on processors.
 FEWEST_FUSED = 128
+# Scores a head from which on fused kernels are faster on graphics cards; below, they take longer to begin.
+FEWEST_SCORES_FUSED = 2**19
 
 # Called in every layer with its number, the packed queries `[token, head, head_dim]` after the rotary
 # embedding, and the factor that scores are scaled by. It may give a prefix of one layer, which that
@@ -292,6 +296,12 @@ def shared_prefix_attention(
         prefix = rows.prefix.layer(layer)
     if not prefix.slots:
         prefix = Prefix.empty(1, key.shape[1], key.shape[3], dtype=key.dtype, device=key.device)
+    if _can_fuse_rows(prefix, rows, sliding_window, softcap):
+        parts = query[0], key[0], value[0], prefix.keys[0], prefix.values[0]
+        bias = None if prefix.bias is None else prefix.bias[0]
+        grid = rows.count, rows.width
+        fused: Tensor = FusedAttention.apply(*parts, bias, rows.row, rows.column, grid, scaling)  # type: ignore[no-untyped-call]
+        return fused.transpose(0, 1).unsqueeze(0), None
     if _can_stay_packed(prefix, rows, sliding_window, softcap):
         return _packed_attention(
             layer, prefix, query[0], key[0], value[0], rows, scaling, sliding_window
@@ -305,6 +315,19 @@ def shared_prefix_attention(
     out = _attend(layer, prefix, row_query, row_key, row_value, rows, scaling, sliding_window, softcap)
     packed_out = out[:, 0] if rows.one_token_each else out[rows.row, rows.column]
     return packed_out.unsqueeze(0), None
+
+
+def _can_fuse_rows(prefix: Prefix, rows: Rows, window: int | None, softcap: float | None) -> bool:
+    """Whether fused kernels do for the whole pass, forward and backward, and pay."""
+    return (
+        rows.row.shape[0] * prefix.slots >= FEWEST_SCORES_FUSED
+        and fused_attention.runs_on(prefix.keys)
+        and rows.own is None
+        and rows.member is None
+        and (window is None or _reaches_back(rows, window))
+        and softcap is None
+        and rows.importance is None
+    )
 
 
 def _can_stay_packed(prefix: Prefix, rows: Rows, window: int | None, softcap: float | None) -> bool:
@@ -523,12 +546,20 @@ def _plain(
 def _can_fuse(prefix: Prefix, rows: Rows, window: int | None, softcap: float | None) -> bool:
     """Whether a kernel that never writes the scores down does for this prefix, and pays.
 
-    In bfloat16 that kernel is slower than plain products, which run at four times its rate.
+    On processors that kernel is slower in bfloat16 than plain products, which run at four times its rate. On
+    graphics cards it is slower for decoding steps, whose few queries leave most of the card idle.
     """
+    if prefix.keys.device.type == "cpu":
+        pays = prefix.keys.dtype != torch.bfloat16 and prefix.slots >= FEWEST_FUSED
+    else:
+        pays = (
+            fused_attention.runs_on(prefix.keys)
+            and prefix.keys.shape[-1] % fused_attention.STEP == 0
+            and not rows.one_token_each
+            and rows.row.shape[0] * prefix.slots >= FEWEST_SCORES_FUSED
+        )
     return (
-        prefix.keys.device.type == "cpu"
-        and prefix.keys.dtype != torch.bfloat16
-        and prefix.slots >= FEWEST_FUSED
+        pays
         and prefix.bias is None
         and rows.member is None
         and (window is None or _reaches_back(rows, window))
@@ -539,10 +570,7 @@ def _can_fuse(prefix: Prefix, rows: Rows, window: int | None, softcap: float | N
 
 
 def _fused(query: Tensor, prefix: Prefix, own_scores: Tensor, value: Tensor) -> Tensor:
-    """Attend to the prefix in PyTorch's fused kernel, to the row plainly, and weigh the two outputs.
-
-    Each part's share is that of its sum of exponentials, as in attention over blocks (Dao et al., 2022,
-    arXiv 2205.14135). The kernel gives no gradient of that sum.
+    """Attend to the prefix in a fused kernel, to the row plainly, and weigh the two outputs; no gradient.
 
     Parameters
     ----------
@@ -560,9 +588,8 @@ def _fused(query: Tensor, prefix: Prefix, own_scores: Tensor, value: Tensor) -> 
     `[kv_head, row, query of the group, head_dim]`.
     """
     kv_heads, count, queries, _ = own_scores.shape
-    out, total = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
-        query.reshape(1, kv_heads, count * queries, -1), prefix.keys, prefix.values, scale=1.0
-    )
+    packed = query.reshape(1, kv_heads, count * queries, -1)
+    out, total, _ = fused_attention.attend(packed, prefix.keys, prefix.values, 1.0)
     out = out[0].view(kv_heads, count, queries, -1)
     total = total.reshape(kv_heads, count, queries, 1)
     own_total = own_scores.logsumexp(-1, keepdim=True).to(total.dtype)
