@@ -1,5 +1,8 @@
 """Passages and recall: whole sentences of one page, with their exact place, the most telling first."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -314,3 +317,11 @@ def test_a_real_document(chat):
     assert len(found) == 3
     assert "VHF" in found[0].text
     assert all(passage.place == "tern-harbour.md, page 1" for passage in found)
+
+
+def test_searching_does_not_start_jax(tmp_path):
+    (tmp_path / "jax").mkdir()
+    (tmp_path / "jax" / "__init__.py").write_text("raise SystemExit('JAX was started')")
+    command = [sys.executable, "-c", "import precis.passages"]
+    surroundings = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    subprocess.run(command, env=surroundings, check=True)

@@ -40,7 +40,7 @@ WIDTH_STEP = 32
 # Slots from which on the fused kernel is faster than plain products, on processors.
 FEWEST_FUSED = 128
 # Scores a head from which on fused kernels are faster on graphics cards; below, they take longer to begin.
-FEWEST_SCORES_FUSED = 2**19
+FEWEST_SCORES_FUSED = 2**22
 
 # Called in every layer with its number, the packed queries `[token, head, head_dim]` after the rotary
 # embedding, and the factor that scores are scaled by. It may give a prefix of one layer, which that

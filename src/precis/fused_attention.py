@@ -218,7 +218,8 @@ class _Parts(NamedTuple):
 
     def widened(self, states: Tensor) -> Tensor:
         """Fill up the last dimension with zeros."""
-        return pad(states, (0, self.components - states.shape[-1]))
+        missing = self.components - states.shape[-1]
+        return pad(states, (0, missing)) if missing else states
 
     def laid_out(self, packed: Tensor) -> Tensor:
         """`[head, token, …]` → `[row, head, column, …]`, zeros where a row has ended."""
@@ -226,7 +227,7 @@ class _Parts(NamedTuple):
         heads = packed.shape[0]
         laid = packed.new_zeros(rows, width, heads, *packed.shape[2:])
         laid[self.row, self.column] = packed.transpose(0, 1)
-        return laid.transpose(1, 2).contiguous()
+        return laid.transpose(1, 2)
 
     def packed(self, laid: Tensor) -> Tensor:
         """`[row, head, column, …]` → `[head, token, …]`."""

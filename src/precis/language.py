@@ -11,9 +11,10 @@ from collections.abc import Callable, Iterator
 from functools import cached_property
 
 import Stemmer
-from bm25s import stopwords
 from kreuzberg import ExtractionConfig, LanguageDetectionConfig, extract_bytes_sync
 from sentencex import segment
+
+from precis.bm25 import stopwords
 
 # What is recognised (ISO 639-3), as sentencex (ISO 639-1) and Snowball's stemmers name it.
 _KNOWN = {

@@ -16,8 +16,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-import bm25s
-
+from precis.bm25 import BM25
 from precis.chat import Chat
 from precis.document import Document
 from precis.language import Language
@@ -110,7 +109,7 @@ class Passages:
         self.language = Language.of(document.text)
         self.sentences = list(_sentences(document, self.language, chat))
         self.spans = list(_windows(self.sentences, limit))
-        self._index = bm25s.BM25()
+        self._index = BM25()
         words = [
             self.language.words(f"{self.sentences[first].heading} {self.text(number)}")
             for number, (first, _) in enumerate(self.spans)
