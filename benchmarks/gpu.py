@@ -22,6 +22,7 @@ import tempfile
 import time
 import traceback
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -272,6 +273,29 @@ def trained(bench: Shape, counts: Sequence[int], best: float) -> dict[str, Any]:
     return found
 
 
+def checkpointed(bench: Shape, slots: int) -> dict[str, float]:
+    """Time a step of most rows that computes the activations of each layer twice, to keep none."""
+    network = bench.model.network
+    network.gradient_checkpointing_enable({"use_reentrant": False})
+    prefix = bench.sigma(slots)
+    keys = prefix.keys.clone().requires_grad_()
+    rows = [gold.row for gold in bench.random_golds()[: speed.ROWS[-1]]]
+
+    def step() -> None:
+        student = bench.model.given(replace(prefix, keys=keys))
+        torch.autograd.grad(student.answer_logits(rows).logsumexp(-1).sum(), keys)
+
+    found = {}
+    for name, way in (("checkpointed", True), ("kept", False)):
+        network.train(way)
+        _forget_peak()
+        found[f"{name}_step_s"] = bench.in_turn({"step": step})["step"]
+        found[f"{name}_peak_gb"] = _peak()
+    network.gradient_checkpointing_disable()
+    network.eval()
+    return found
+
+
 def _forget_peak() -> None:
     if CARD.type == "cuda":
         torch.cuda.empty_cache()
@@ -307,6 +331,7 @@ def _in_shape(
 ) -> None:
     results.take("slots", lambda: from_slots(bench, counts))
     results.take("training", lambda: trained(bench, counts, best))
+    results.take("checkpointing", lambda: checkpointed(bench, counts[-1]))
     results.take("documents", lambda: from_documents(bench, lengths))
 
 
