@@ -1,12 +1,12 @@
-# `make quickstart` installs everything and compiles a document; `make test` checks the project.
-# Both can be run again at any time.
+# `make quickstart` installs everything and compiles a document; `make test` checks the project, `make check`
+# what can be checked in two minutes. All can be run again at any time.
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: quickstart test lint types install install-test clean
+.PHONY: quickstart check test lint types install install-test clean
 
 install: $(VENV)/installed
 
@@ -30,11 +30,14 @@ quickstart: install
 	@PATH="$(CURDIR)/$(BIN):$$PATH" sh examples/quickstart.sh
 
 lint: install-test
-	$(BIN)/ruff check src tests benchmarks
-	$(BIN)/ruff format --check src tests benchmarks
+	$(BIN)/ruff check src tests benchmarks examples
+	$(BIN)/ruff format --check src tests benchmarks examples
 
 types: install-test
 	$(BIN)/mypy
+
+check: lint types
+	$(BIN)/pytest -m "not slow"
 
 test: lint types
 	$(BIN)/pytest

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from precis.document import Document
 from precis.errors import DocumentError, QuestionsError
-from precis.questions_file import UserQuestion, merged, squad_documents
+from precis.text.document import Document
+from precis.text.questions import Question, merged, squad_documents
 
 STORY, QUESTIONS = "-story.csv", "-questions.csv"
 # The two annotators of FairytaleQA; the other answer columns repeat or vary these.
@@ -36,8 +36,8 @@ class Subject:
 
     name: str
     document: Document
-    questions: list[UserQuestion]
-    near_misses: list[UserQuestion] = field(default_factory=list)
+    questions: list[Question]
+    near_misses: list[Question] = field(default_factory=list)
 
 
 def squad_subjects(path: Path, groups: Iterable[str]) -> list[Subject]:
@@ -97,11 +97,11 @@ def squad_subjects_without_paragraph(path: Path, groups: Iterable[str], paragrap
     return subjects
 
 
-def _questions_about(paragraphs: Iterable[dict[str, Any]]) -> Iterable[UserQuestion]:
+def _questions_about(paragraphs: Iterable[dict[str, Any]]) -> Iterable[Question]:
     for each in paragraphs:
         for asked in each["qas"]:
             answers = (answer["text"].strip() for answer in asked["answers"])
-            yield UserQuestion(asked["question"].strip(), tuple(dict.fromkeys(filter(None, answers))))
+            yield Question(asked["question"].strip(), tuple(dict.fromkeys(filter(None, answers))))
 
 
 def fairytales(folder: Path, names: Iterable[str]) -> list[Subject]:
@@ -141,7 +141,7 @@ def _fairytale(folder: Path, name: str) -> Subject:
     text = "\n\n".join(section["text"].strip() for section in sections)
     rows = _table(folder / "questions" / f"{name}{QUESTIONS}", ("question", *REFERENCES))
     questions = [
-        UserQuestion(
+        Question(
             row["question"].strip(),
             tuple(dict.fromkeys(row[column].strip() for column in REFERENCES if row[column].strip())),
         )

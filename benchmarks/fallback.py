@@ -21,17 +21,21 @@ from pathlib import Path
 if __name__ == "__main__":  # this folder itself must not be searched: other packages know a `datasets` too
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
+from benchmarks.common import ROOT, document_options, subjects_of, surroundings
 from benchmarks.datasets import Subject
-from benchmarks.fidelity import ROOT, document_options, subjects_of, surroundings
-from precis.compilation import Settings, compile
-from precis.evaluation import Asked, Examination, passages_of, reliability_of
-from precis.language_model import LanguageModel
-from precis.model_source import load_model
-from precis.rivals.rival import same_for_all
-from precis.work_folder import write_atomically
+from precis.baselines.baseline import same_for_all
+from precis.compilation.pipeline import compile
+from precis.compilation.settings import Settings
+from precis.evaluation.evaluate import passages_of
+from precis.evaluation.examination import Examination
+from precis.evaluation.report import AnsweredQuestion
+from precis.evaluation.scoring import reliability_of
+from precis.model.language_model import LanguageModel
+from precis.model.loading import load_model
+from precis.storage import write_atomically
 
 
-def asked_of(subject: Subject, model: LanguageModel, folder: Path) -> list[Asked]:
+def asked_of(subject: Subject, model: LanguageModel, folder: Path) -> list[AnsweredQuestion]:
     """Compile a document, and answer its questions as `ask` does, and from the whole document."""
     work = folder / "work" / "shared" / subject.name
     artifact = compile(subject.document, model=model, settings=Settings(), work=work)
@@ -43,7 +47,7 @@ def asked_of(subject: Subject, model: LanguageModel, folder: Path) -> list[Asked
     return examination.compare(prepared, recalling=recalling, calibrations=calibrations)
 
 
-def summary(asked: dict[str, list[Asked]]) -> dict[str, object]:
+def summary(asked: dict[str, list[AnsweredQuestion]]) -> dict[str, object]:
     """Pool the answers of all documents.
 
     Raises

@@ -30,47 +30,43 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
-import os
-import platform
 import shutil
 import signal
-import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 if __name__ == "__main__":  # this folder itself must not be searched: other packages know a `datasets` too
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-import torch
 
-from benchmarks.datasets import Subject, fairytales, shortest_fairytales, squad_subjects
+from benchmarks.common import ROOT, document_options, subjects_of, surroundings
+from benchmarks.datasets import Subject
 from benchmarks.gather import gather
 from benchmarks.tables import OURS
-from precis.compilation import DEFAULT_RATIO, Settings, compile
+from precis.baselines import BASELINES, Baseline, Groups, Prepared, Task
+from precis.compilation.pipeline import compile
+from precis.compilation.progress import Progress, Stopwatch
+from precis.compilation.settings import DEFAULT_RATIO, Settings
+from precis.compilation.training import Schedule
 from precis.errors import PrecisError, StorageError
-from precis.evaluation import Examination
-from precis.language_model import LanguageModel
-from precis.model_source import load_model
-from precis.prefix import Prefix
-from precis.progress import Progress, Stopwatch
-from precis.rivals import RIVALS, Groups, Prepared, Rival, Task
-from precis.training import Schedule
-from precis.work_folder import key_of, write_atomically
+from precis.evaluation.examination import Examination
+from precis.model.language_model import LanguageModel
+from precis.model.loading import load_model
+from precis.model.prefix import Prefix
+from precis.storage import key_of, write_atomically
 
-ROOT = Path(__file__).resolve().parents[1]
-# Rivals that are trained, for minutes; the others take seconds.
+# Baselines that are trained, for minutes; the others take seconds.
 TRAINED = ("prompt-tuning", "first-tokens")
 # Minutes. Without any limit, questions would be asked in another order than with one.
 ENDLESS = 1e9
 
 
-class CompiledPrompt(Rival):
-    """σ itself, alone, behind the interface of its rivals."""
+class CompiledPrompt(Baseline):
+    """σ itself, alone, behind the interface of its baselines."""
 
     name = OURS
 
@@ -79,7 +75,7 @@ class CompiledPrompt(Rival):
         return task.compiled(task.settings)
 
 
-METHODS: dict[str, Rival] = {OURS: CompiledPrompt(), **RIVALS}
+METHODS: dict[str, Baseline] = {OURS: CompiledPrompt(), **BASELINES}
 
 
 @dataclass(frozen=True)
@@ -141,7 +137,7 @@ def grid(
 ) -> list[Cell]:
     """List the cells in the order in which they are measured: what is wanted first comes first.
 
-    The default ratio before the others; at a ratio σ, then rivals that take seconds, then
+    The default ratio before the others; at a ratio σ, then baselines that take seconds, then
     trained ones.
 
     Parameters
@@ -169,7 +165,7 @@ def grid(
     ]
 
 
-class Told(Progress):
+class StageLines(Progress):
     """Keeps what was said on the way."""
 
     def __init__(self) -> None:
@@ -196,7 +192,7 @@ class Weighed:
     def __call__(self, questions: Sequence[str]) -> Groups:
         """Pass on what the method gives."""
         for prefix, numbers in self.prepared(questions):
-            self.slots = max(self.slots, prefix.slots_a_head)
+            self.slots = max(self.slots, prefix.slots_per_head)
             self.bytes = max(self.bytes, prefix.nbytes)
             yield prefix, numbers
 
@@ -259,7 +255,7 @@ class Grid:
         """Prepare a method and ask it everything; a refusal is a result too."""
         document = cell.subject.document
         tokens = self.model.chat.document_tokens(document.text)
-        told = Told()
+        told = StageLines()
         found: dict[str, Any] = {}
         failure = None
         try:
@@ -282,7 +278,7 @@ class Grid:
             **found,
         }
 
-    def _ask(self, cell: Cell, tokens: int, told: Told) -> dict[str, Any]:
+    def _ask(self, cell: Cell, tokens: int, told: StageLines) -> dict[str, Any]:
         document, settings = cell.subject.document, cell.settings
         slots = settings.slots_for(tokens)
         work = self._work(cell)
@@ -328,35 +324,6 @@ class Grid:
         compile(cell.subject.document, model=self.model, settings=settings, work=shared)
 
 
-def surroundings(model: LanguageModel) -> dict[str, Any]:
-    """Say what ran, on what."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").is_file() else []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return {
-        "commit": _git("rev-parse", "HEAD"),
-        "changed_since": _git("status", "--porcelain", "--", "src").splitlines(),
-        "hardware": {
-            "processor": names[0] if names else platform.processor(),
-            "cores": os.cpu_count(),
-            "device": device_name(model.device),
-        },
-        "model": model.name,
-        "computed_in": str(model.dtype).removeprefix("torch."),
-        "versions": {name: version(name) for name in ("precis", "torch", "transformers")},
-    }
-
-
-def device_name(device: torch.device) -> str:
-    """Name the graphics card, or say that there is none."""
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
-
-
-def _git(*command: str) -> str:
-    return subprocess.run(
-        ["git", *command], cwd=ROOT, capture_output=True, text=True, check=False
-    ).stdout.strip()
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure, and gather."""
     parser = _parser()
@@ -389,26 +356,6 @@ def _measure(options: argparse.Namespace, sweeps: dict[str, list[Any]]) -> None:
     for cell in cells:
         cell.settings.check()
     Grid(options.folder, load_model(options.model), options.answers, options.retry).run(cells)
-
-
-def subjects_of(options: argparse.Namespace) -> Iterator[Subject]:
-    """Load the documents that `document_options` were given for."""
-    if options.squad:
-        yield from squad_subjects(options.squad, options.pairs)
-    if options.fairytales and options.stories:
-        yield from fairytales(options.fairytales, options.stories)
-    elif options.fairytales:
-        yield from shortest_fairytales(options.fairytales, options.shortest_words, options.count)
-
-
-def document_options(parser: argparse.ArgumentParser) -> None:
-    """Let a command be told which documents to measure."""
-    parser.add_argument("--squad", type=Path, help="a file in SQuAD's JSON format")
-    parser.add_argument("--pairs", nargs="+", default=["4+15", "11+13", "20+22"], help="its articles, from 1")
-    parser.add_argument("--fairytales", type=Path, help="FairytaleQA's folder of one split")
-    parser.add_argument("--stories", nargs="+", help="names of stories; otherwise the shortest ones of")
-    parser.add_argument("--shortest-words", type=int, default=1500, help="that many words or more,")
-    parser.add_argument("--count", type=int, default=4, help="that many of them")
 
 
 def _parser() -> argparse.ArgumentParser:

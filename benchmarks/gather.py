@@ -14,41 +14,18 @@ What counts as what:
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from benchmarks.tables import OURS, main_rows, mean, tables
-from precis.bootstrap import recovery_interval
-from precis.evaluation import exact_match, token_f1
-from precis.work_folder import write_atomically
+from precis.evaluation.bootstrap import recovery_interval
+from precis.evaluation.report import AnsweredQuestion, MethodAnswer
+from precis.evaluation.scoring import gains_and_gaps, scores_of
+from precis.storage import write_atomically
 
 MEASURES = ("kl", "top1", "match", "em", "f1")
-
-
-@dataclass(frozen=True)
-class Asked:
-    """One question of a cell: what there was to gain, and what was gained.
-
-    Parameters
-    ----------
-    gain, gap
-        NLL of ŷ without the document, minus NLL with the method, and minus NLL with the whole document.
-    tokens, kl, top1
-        Of ŷ: how many; the sum of KL over them; at how many the most likely token agrees.
-    match, em, f1
-        Of the method's own answer; None where it was not asked for, or there is no human one.
-    """
-
-    gain: float
-    gap: float
-    tokens: int
-    kl: float
-    top1: int
-    match: float | None
-    em: float | None
-    f1: float | None
 
 
 def gather(folder: Path, results: Path, docs: Path) -> dict[str, Any]:
@@ -113,16 +90,16 @@ def summary(cells: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def headline(gathered: dict[str, Any]) -> dict[str, Any]:
-    """Give what one wants to know first: at every ratio, σ alone and the best rival."""
+    """Give what one wants to know first: at every ratio, σ alone and the best baseline."""
     found: dict[str, Any] = {}
     for row in main_rows(gathered["means"]):
         if row["recovery"] is None:
             continue
-        at = found.setdefault(f"{row['ratio']:g}", {OURS: None, "best_rival": None, "its_recovery": None})
+        at = found.setdefault(f"{row['ratio']:g}", {OURS: None, "best_baseline": None, "its_recovery": None})
         if row["method"] == OURS:
             at[OURS] = row["recovery"]
         elif at["its_recovery"] is None or row["recovery"] > at["its_recovery"]:
-            at |= {"best_rival": row["method"], "its_recovery": row["recovery"]}
+            at |= {"best_baseline": row["method"], "its_recovery": row["recovery"]}
     return {
         "recovery": dict(sorted(found.items(), key=lambda item: float(item[0]))),
         "cells": len(gathered["cells"]),
@@ -130,64 +107,41 @@ def headline(gathered: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _asked(cell: dict[str, Any]) -> list[Asked]:
-    """Score the questions of a cell; those without a yardstick, `none` and `full`, cannot be scored."""
+def _asked(cell: dict[str, Any]) -> list[AnsweredQuestion]:
+    """Read the questions of a cell; those without a yardstick, `none` and `full`, cannot be scored."""
+    known = {item.name for item in fields(MethodAnswer)}
     return [
-        _score(question, cell["method"], cell["answers"])
+        AnsweredQuestion(
+            question["question"],
+            question["humans"] if cell["answers"] else [],
+            question["tokens"],
+            question["place"],
+            {
+                name: MethodAnswer(**{item: value for item, value in said.items() if item in known})
+                for name, said in question["methods"].items()
+            },
+        )
         for question in cell.get("asked", [])
-        if _has_yardstick(question)
+        if {"none", "full"} <= set(question["methods"])
     ]
 
 
-def _has_yardstick(question: dict[str, Any]) -> bool:
-    return {"none", "full"} <= question["methods"].keys()
-
-
-def _score(question: dict[str, Any], method: str, answered: bool) -> Asked:
-    none, full = question["methods"]["none"], question["methods"]["full"]
-    fits = method in question["methods"]
-    said = question["methods"].get(method, none)
-    text = said["text"] if fits else None
-    humans = question["humans"] if answered else []
-    return Asked(
-        gain=none["nll"] - said["nll"],
-        gap=none["nll"] - full["nll"],
-        tokens=question["tokens"],
-        kl=said["kl"],
-        top1=said["top1"],
-        match=(said["match"] if fits else 0.0) if answered else None,
-        em=_best(exact_match, text, humans),
-        f1=_best(token_f1, text, humans),
-    )
-
-
-def _best(measure: Callable[[str, str], float], text: str | None, humans: Sequence[str]) -> float | None:
-    """Compare an answer with the human ones, if there are any; no answer is a wrong one."""
-    if not humans:
-        return None
-    return 0.0 if text is None else max(measure(text, human) for human in humans)
-
-
-def _row(cell: dict[str, Any], asked: Sequence[Asked]) -> dict[str, Any]:
+def _row(cell: dict[str, Any], asked: Sequence[AnsweredQuestion]) -> dict[str, Any]:
     """Give the measures of one cell."""
-    tokens = sum(one.tokens for one in asked)
-    gap = sum(one.gap for one in asked)
-    all_questions = cell.get("asked", [])
+    method, all_questions = cell["method"], cell.get("asked", [])
+    scores = scores_of(asked, method)
     return {
         "document": cell["document"]["name"],
         "ratio": cell["ratio"],
-        "method": cell["method"],
+        "method": method,
         "variant": cell["variant"],
         "failure": cell["failure"],
         "questions": len(all_questions),
-        "did_not_fit": sum(cell["method"] not in question["methods"] for question in all_questions),
-        "recovery": sum(one.gain for one in asked) / gap if gap > 0 else None,
-        "interval": recovery_interval([[one.gain for one in asked]], [[one.gap for one in asked]]),
-        "kl": sum(one.kl for one in asked) / tokens if tokens else None,
-        "top1": sum(one.top1 for one in asked) / tokens if tokens else None,
-        "match": mean(one.match for one in asked),
-        "em": mean(one.em for one in asked),
-        "f1": mean(one.f1 for one in asked),
+        "did_not_fit": sum(method not in question["methods"] for question in all_questions),
+        **{
+            name: getattr(scores, name)
+            for name in ("recovery", "interval", "kl", "top1", "match", "em", "f1")
+        },
         "slots": cell.get("slots"),
         "bytes": cell.get("bytes"),
         "seconds": cell.get("seconds"),
@@ -196,9 +150,12 @@ def _row(cell: dict[str, Any], asked: Sequence[Asked]) -> dict[str, Any]:
     }
 
 
-def _mean_row(rows: Sequence[dict[str, Any]], questions: Sequence[Sequence[Asked]]) -> dict[str, Any]:
+def _mean_row(
+    rows: Sequence[dict[str, Any]], questions: Sequence[Sequence[AnsweredQuestion]]
+) -> dict[str, Any]:
     """Average one method at one ratio over the documents that it has a recovery on."""
     known = [(row, asked) for row, asked in zip(rows, questions, strict=True) if row["recovery"] is not None]
+    gained = [gains_and_gaps(asked, row["method"]) for row, asked in known]
     return {
         "ratio": rows[0]["ratio"],
         "method": rows[0]["method"],
@@ -207,21 +164,21 @@ def _mean_row(rows: Sequence[dict[str, Any]], questions: Sequence[Sequence[Asked
         "failed": [row["document"] for row in rows if row["failure"]],
         "did_not_fit": sum(row["did_not_fit"] for row in rows),
         "recovery": mean(row["recovery"] for row, _ in known),
-        "interval": recovery_interval(
-            [[one.gain for one in asked] for _, asked in known],
-            [[one.gap for one in asked] for _, asked in known],
-        ),
+        "interval": recovery_interval([gains for gains, _ in gained], [gaps for _, gaps in gained]),
         **{name: mean(row[name] for row, _ in known) for name in (*MEASURES, "seconds", "bytes")},
     }
 
 
 def _document(cell: dict[str, Any]) -> dict[str, Any]:
     """Say what a document is, and where the model stands without it."""
-    asked = [question for question in cell.get("asked", []) if _has_yardstick(question)]
-    tokens = sum(question["tokens"] for question in asked)
+    asked = _asked(cell)
+    tokens = sum(question.tokens for question in asked)
 
     def a_token(method: str, measure: str) -> float | None:
-        return sum(question["methods"][method][measure] for question in asked) / tokens if tokens else None
+        if not tokens:
+            return None
+        total: float = sum(getattr(question.methods[method], measure) for question in asked)
+        return total / tokens
 
     return {
         "tokens": cell["document"]["tokens"],

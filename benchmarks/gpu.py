@@ -36,16 +36,17 @@ from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from benchmarks import speed
-from benchmarks.fidelity import device_name, surroundings
-from precis import attention
-from precis.attention import IMPLEMENTATION, Rows, shared_prefix_attention
-from precis.gold import TOP_K, Gold
-from precis.language_model import LanguageModel
-from precis.memory import keep_freed_memory
-from precis.model_source import load_model
-from precis.prefix import Prefix
-from precis.questions import Question
-from precis.work_folder import WorkFolder, write_atomically
+from benchmarks.common import device_name, surroundings
+from precis.compilation.teacher import TOP_K, Gold
+from precis.model.attention import dispatch
+from precis.model.attention.dispatch import shared_prefix_attention
+from precis.model.attention.layout import Batch
+from precis.model.language_model import LanguageModel
+from precis.model.loading import load_model
+from precis.model.prefix import Prefix
+from precis.model.runtime import keep_freed_memory
+from precis.storage import WorkFolder, write_atomically
+from precis.text.questions import Question
 
 CARD = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 LLAMA_8B = {
@@ -72,7 +73,7 @@ TINY = {
 PROMPT_TOKENS, ANSWER_TOKENS, BATCH = 40, 24, 16
 
 
-class Shape(speed.Bench):
+class ShapeBench(speed.Bench):
     """A network of some shape with random weights, and rows of random tokens."""
 
     def __init__(self, rounds: int, shape: dict[str, int]) -> None:
@@ -81,10 +82,8 @@ class Shape(speed.Bench):
         torch.manual_seed(0)
         config = AutoConfig.for_model("llama", **shape)
         with CARD:
-            network = AutoModelForCausalLM.from_config(
-                config, dtype=torch.bfloat16, attn_implementation=IMPLEMENTATION
-            )
-        self.model = LanguageModel("random weights", network, load_model().tokenizer)
+            network = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
+        self.model = LanguageModel.wrap(network, load_model().tokenizer, "random weights")
         self.network = network
         self.network = self.twin()
         self.network.set_attn_implementation("sdpa")
@@ -153,20 +152,21 @@ def _one_attention(
     by_out = draw(1, tokens, heads, dim).detach()
 
     def run(fewest: int) -> list[Tensor]:
-        attention.FEWEST_SCORES_FUSED = fewest
-        rows = Rows(
+        dispatch.FEWEST_SCORES_FUSED = fewest
+        batch = Batch(
             number // width,
             number % width,
             Prefix(keys, values, positions, slots, weights),
             count=-(-tokens // width),
             width=width,
         )
+        query, key, value = states
         layer = torch.nn.Module()
         layer.layer_idx = 0  # type: ignore[assignment]
-        out = shared_prefix_attention(layer, *states, None, rows=rows, scaling=dim**-0.5)[0]
+        out = shared_prefix_attention(layer, query, key, value, None, batch=batch, scaling=dim**-0.5)[0]
         return [out, *torch.autograd.grad(out, trained, by_out)]
 
-    usual = attention.FEWEST_SCORES_FUSED
+    usual = dispatch.FEWEST_SCORES_FUSED
     try:
         bench = _Timer(rounds)
         seconds = bench.in_turn({"fused": lambda: run(0), "plain": lambda: run(2**62)})
@@ -175,7 +175,7 @@ def _one_attention(
             for mine, other in zip(run(0), run(2**62), strict=True)
         ]
     finally:
-        attention.FEWEST_SCORES_FUSED = usual
+        dispatch.FEWEST_SCORES_FUSED = usual
     return {
         **{f"{name}_ms": 1e3 * value for name, value in seconds.items()},
         "plain_vs_fused": seconds["plain"] / seconds["fused"],
@@ -195,7 +195,7 @@ class _Timer(speed.Bench):
         self.model = _Device()  # type: ignore[assignment]
 
 
-def from_documents(bench: Shape, lengths: Sequence[int]) -> dict[str, Any]:
+def from_documents(bench: ShapeBench, lengths: Sequence[int]) -> dict[str, Any]:
     """Time reading a document, and answering from its cache: first token, pace, and gold answers."""
     found = {}
     for length in lengths:
@@ -216,12 +216,12 @@ def from_documents(bench: Shape, lengths: Sequence[int]) -> dict[str, Any]:
     return found
 
 
-def from_slots(bench: Shape, counts: Sequence[int]) -> dict[str, Any]:
+def from_slots(bench: ShapeBench, counts: Sequence[int]) -> dict[str, Any]:
     """Time answering from prefixes of some slots."""
     return {f"{slots}_slots": _answering(bench, bench.sigma(slots)) for slots in counts}
 
 
-def _answering(bench: Shape, prefix: Prefix) -> dict[str, float]:
+def _answering(bench: ShapeBench, prefix: Prefix) -> dict[str, float]:
     """First token and pace of one answer and of a batch; gold answers, with what the objective needs."""
     student = bench.model.given(prefix)
     said: dict[str, int] = {}
@@ -254,7 +254,7 @@ def _answering(bench: Shape, prefix: Prefix) -> dict[str, float]:
     }
 
 
-def trained(bench: Shape, counts: Sequence[int], best: float) -> dict[str, Any]:
+def trained(bench: ShapeBench, counts: Sequence[int], best: float) -> dict[str, Any]:
     """Time training steps beside PEFT's."""
     found, golds = {}, bench.random_golds()
     for slots in counts:
@@ -273,13 +273,13 @@ def trained(bench: Shape, counts: Sequence[int], best: float) -> dict[str, Any]:
     return found
 
 
-def checkpointed(bench: Shape, slots: int) -> dict[str, float]:
+def checkpointed(bench: ShapeBench, slots: int) -> dict[str, float]:
     """Time a step of most rows that computes the activations of each layer twice, to keep none."""
     network = bench.model.network
     network.gradient_checkpointing_enable({"use_reentrant": False})
     prefix = bench.sigma(slots)
     keys = prefix.keys.clone().requires_grad_()
-    rows = [gold.row for gold in bench.random_golds()[: speed.ROWS[-1]]]
+    rows = [gold.example for gold in bench.random_golds()[: speed.ROWS[-1]]]
 
     def step() -> None:
         student = bench.model.given(replace(prefix, keys=keys))
@@ -327,7 +327,7 @@ class Results:
 
 
 def _in_shape(
-    results: Results, bench: Shape, counts: Sequence[int], lengths: Sequence[int], best: float
+    results: Results, bench: ShapeBench, counts: Sequence[int], lengths: Sequence[int], best: float
 ) -> None:
     results.take("slots", lambda: from_slots(bench, counts))
     results.take("training", lambda: trained(bench, counts, best))
@@ -353,7 +353,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     results.found["surroundings"] = surroundings(model)
     best = speed.peak(model)
     results.take("peak", lambda: {"flop_per_s": best})
-    _in_shape(results, Shape(options.rounds, shape), counts, lengths, best)
+    _in_shape(results, ShapeBench(options.rounds, shape), counts, lengths, best)
     gc.collect()
     _forget_peak()
     small = speed.Bench(options.rounds)

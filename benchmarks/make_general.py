@@ -2,7 +2,7 @@ r"""Make what `precis.general` comes with for the default model: reading lessons
 
     python benchmarks/make_general.py
 
-The written lessons (`src/precis/general/written_lessons.jsonl`: passage, question, answer) say what is right.
+The written lessons (`src/precis/data/written_lessons.jsonl`: passage, question, answer) say what is right.
 σ is taught in the model's own words: it answers every question from its passage several times, and of the
 right answers the likeliest is kept (rejection sampling; Zelikman et al., 2022, arXiv 2203.14465, calls rounds
 of it STaR). Taught the written answers themselves, a small model reads worse than untaught
@@ -25,19 +25,20 @@ from pathlib import Path
 import torch
 
 from precis.artifact import Artifact
-from precis.compilation import Settings, compile
-from precis.decoding import GREEDY, Sampling
-from precis.document import Document
-from precis.general import FOLDER, LESSONS, ReadingLesson, as_gold, written_lessons
-from precis.language import Language
-from precis.language_model import LanguageModel
-from precis.model_source import load_model
-from precis.objective import nll
-from precis.prefix import Prefix
-from precis.questions_file import UserQuestion
-from precis.soft_prompt import KeyValuePrompt
-from precis.training import Schedule
-from precis.work_folder import write_atomically
+from precis.compilation.general import FOLDER, LESSONS, ReadingLesson, as_gold, written_lessons
+from precis.compilation.objectives.nll import nll
+from precis.compilation.pipeline import compile
+from precis.compilation.settings import Settings
+from precis.compilation.training import Schedule
+from precis.model.decoding import GREEDY, Sampling
+from precis.model.language_model import LanguageModel
+from precis.model.loading import load_model
+from precis.model.prefix import Prefix
+from precis.model.soft_prompt import KeyValuePrompt
+from precis.storage import write_atomically
+from precis.text.document import Document
+from precis.text.language import Language
+from precis.text.questions import Question
 
 TARGET = Path(__file__).resolve().parents[1] / "src/precis" / FOLDER
 SLOTS = 64
@@ -49,7 +50,7 @@ STEPS, ROWS, RATE = 50, 8, 3e-3
 FROM_THE_TEXT = 0.8
 
 
-class Judge:
+class LessonJudge:
     """Tells right answers from wrong ones by the words of the written answer that stand in the passage."""
 
     def __init__(self, lessons: Sequence[ReadingLesson]) -> None:
@@ -83,15 +84,15 @@ def fitted(model: LanguageModel, lessons: Sequence[ReadingLesson]) -> Artifact:
     passages = list(dict.fromkeys(lesson.passage for lesson in lessons))
     chosen = passages[:: math.ceil(len(passages) / FITTED_TO)]
     document = Document.from_text("\n\n".join(chosen), "reading lessons")
-    asked = [UserQuestion(each.question, (each.answer,)) for each in lessons if each.passage in chosen]
+    asked = [Question(each.question, (each.answer,)) for each in lessons if each.passage in chosen]
     settings = Settings(slots=SLOTS, self_study=0, schedule=Schedule(epochs=0))
     return compile(document, model=model, questions=asked, settings=settings, calibrate=False)
 
 
 def said(model: LanguageModel, prefix: Prefix, lessons: Sequence[ReadingLesson]) -> list[str]:
     """Give the likeliest right answer of several to every lesson; empty where none is right."""
-    judge, given = Judge(lessons), model.given(prefix)
-    prompts = [model.chat.asking(lesson.question, lesson.passage) for lesson in lessons]
+    judge, given = LessonJudge(lessons), model.given(prefix)
+    prompts = [model.chat.question_prompt(lesson.question, lesson.passage) for lesson in lessons]
     best = [(-math.inf, "")] * len(lessons)
     for number in range(1 + SAMPLES):
         sampling = Sampling(TEMPERATURE, seed=number * 100_000) if number else GREEDY
@@ -110,7 +111,7 @@ def taught(model: LanguageModel, start: Prefix, lessons: Sequence[ReadingLesson]
     soft_prompt = KeyValuePrompt(start)
     parameters = soft_prompt.parameters()
     optimiser = torch.optim.Adam(parameters.values(), lr=RATE)
-    rows = [as_gold(model, lesson).row for lesson in lessons]
+    rows = [as_gold(model, lesson).example for lesson in lessons]
     draw = torch.Generator().manual_seed(0)
     order: list[int] = []
     for step in range(STEPS):
@@ -147,7 +148,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options.output.mkdir(exist_ok=True, parents=True)
     lines = (json.dumps(asdict(lesson), ensure_ascii=False) + "\n" for lesson in own)
     write_atomically(options.output / f"{model.name}{LESSONS}", "".join(lines).encode())
-    about = {name: value for name, value in artifact.manifest.document.items() if name != "pages"}
+    about = replace(artifact.manifest.document, pages=None)
     manifest = replace(artifact.manifest, document=about, confidence=None)
     target = options.output / f"{model.name}.precis"
     with torch.no_grad():

@@ -3,7 +3,7 @@
     python benchmarks/plots.py RESULTS.json FOLDER
 
 Recovery against the ratio, by method, and recovery against minutes where that was swept. σ is
-drawn in colour, rivals in grey; every curve is named at its end.
+drawn in colour, baselines in grey; every curve is named at its end.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def _curves(
 def _by_ratio(curves: dict[str, list[Point]]) -> Figure:
     figure, axes = _empty("document tokens a slot", len(curves))
     ratios = sorted({place for points in curves.values() for place, _ in points})
-    best = _best_rival(curves)
+    best = _best_baseline(curves)
     for name, points in curves.items():
         if name == OURS:
             _curve(axes, points, OUR_COLOUR, 2.6, interval=True)
@@ -102,8 +102,8 @@ def _by_minutes(curves: dict[str, list[Point]]) -> Figure:
     return figure
 
 
-def _best_rival(curves: dict[str, list[Point]]) -> str | None:
-    """Name the rival with the best mean recovery: the one that a reader looks for."""
+def _best_baseline(curves: dict[str, list[Point]]) -> str | None:
+    """Name the baseline with the best mean recovery: the one that a reader looks for."""
     means = {
         name: sum(row["recovery"] for _, row in points) / len(points)
         for name, points in curves.items()

@@ -42,22 +42,23 @@ from typing import Any
 if __name__ == "__main__":  # this folder itself must not be searched: other packages know a `datasets` too
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
+from benchmarks.common import ROOT, document_options, subjects_of, surroundings
 from benchmarks.datasets import Subject, squad_subjects_without_paragraph
-from benchmarks.fidelity import ROOT, document_options, subjects_of, surroundings
 from benchmarks.right_tables import gather
 from precis.artifact import Artifact
-from precis.compilation import Settings, compile
-from precis.document import read
+from precis.baselines import check_names
+from precis.compilation.pipeline import compile
+from precis.compilation.progress import Progress, Stopwatch
+from precis.compilation.settings import Settings
+from precis.compilation.teacher import LONGEST_ANSWER, Teacher
 from precis.errors import PrecisError
-from precis.evaluation import evaluate, passages_of
-from precis.gold import LONGEST_ANSWER, Teacher
-from precis.language_model import LanguageModel
-from precis.model_source import load_model
-from precis.progress import Progress, Stopwatch
-from precis.questions_file import UserQuestion, read_questions
-from precis.recall import NOTHING, features_of, recall
-from precis.rivals import check_names
-from precis.work_folder import key_of, write_atomically
+from precis.evaluation.evaluate import evaluate, passages_of
+from precis.model.language_model import LanguageModel
+from precis.model.loading import load_model
+from precis.storage import key_of, write_atomically
+from precis.text.document import read
+from precis.text.questions import Question, read_questions
+from precis.text.recall import NOTHING, features_of, recall
 
 HANDBOOK = ROOT / "examples" / "tern-harbour.md"
 UNANSWERABLE = 40
@@ -116,7 +117,7 @@ class Run:
     subjects
         The documents; the control of each is the next one, and that of the last the first.
     methods
-        Rivals beside `retrieve`.
+        Baselines beside `retrieve`.
     unanswerable
         Whether to ask what the documents do not answer, too.
     """
@@ -162,14 +163,14 @@ class Run:
             "document": {
                 "name": subject.name,
                 "sha256": subject.document.sha256,
-                "tokens": about.document["tokens"],
+                "tokens": about.document.tokens,
             },
             "variant": variant_of(settings),
             "settings": asdict(settings),
             "surroundings": surroundings(self.model),
             "slots": about.slots,
-            "data": about.data,
-            "steps": [about.training.get("best_step"), about.training.get("steps")],
+            "data": None if about.data is None else asdict(about.data),
+            "steps": None if about.training is None else [about.training.best_step, about.training.steps],
             "compile": compiled,
             "control": None if other is None else following.name,
             "notes": notes.notes,
@@ -253,13 +254,15 @@ class Run:
 
 
 def asked_alone(
-    artifact: Artifact, subject: Subject, model: LanguageModel, questions: Sequence[UserQuestion]
+    artifact: Artifact, subject: Subject, model: LanguageModel, questions: Sequence[Question]
 ) -> list[dict[str, Any]]:
     """Answer questions as `ask` does, with the confidence in each answer; None where the file holds none."""
     passages = passages_of(artifact, Teacher(model, subject.document))
     texts = [question.text for question in questions]
     recalled = [NOTHING if passages is None else recall(passages, text) for text in texts]
-    prompts = [model.chat.asking(text, each.text) for text, each in zip(texts, recalled, strict=True)]
+    prompts = [
+        model.chat.question_prompt(text, each.text) for text, each in zip(texts, recalled, strict=True)
+    ]
     generations = model.given(artifact.prefix(model)).generate(
         prompts, max_tokens=LONGEST_ANSWER, entropies=True
     )
@@ -318,7 +321,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("folder", type=Path, help="where cells, artifacts and unfinished work are kept")
     document_options(parser)
     parser.add_argument("--no-handbook", action="store_true", help="without the document of examples/")
-    parser.add_argument("--methods", nargs="*", default=["retrieve-x4"], help="rivals beside retrieve")
+    parser.add_argument("--methods", nargs="*", default=["retrieve-x4"], help="baselines beside retrieve")
     parser.add_argument("--ratios", nargs="+", type=float, help="a sweep")
     parser.add_argument("--objectives", nargs="+", help="a sweep")
     parser.add_argument("--minutes", nargs="+", type=float, help="a sweep")

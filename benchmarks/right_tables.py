@@ -21,9 +21,9 @@ import numpy as np
 
 from benchmarks.gather import put
 from benchmarks.tables import mean, provenance, table
-from precis.bootstrap import ratio_interval
-from precis.confidence import reliability
-from precis.work_folder import write_atomically
+from precis.evaluation.bootstrap import ratio_interval
+from precis.evaluation.reliability import reliability
+from precis.storage import write_atomically
 
 THRESHOLDS = tuple(round(0.05 * step, 2) for step in range(1, 20))
 RETRIEVALS = ("retrieve", "retrieve-x4")

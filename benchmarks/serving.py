@@ -37,15 +37,16 @@ if __name__ == "__main__":
 
 from openai import AsyncOpenAI
 
+from benchmarks.common import document_options, subjects_of, surroundings
 from benchmarks.datasets import Subject
-from benchmarks.fidelity import document_options, subjects_of, surroundings
-from precis.compilation import Settings, compile
-from precis.memory import keep_freed_memory
-from precis.model_source import load_model
+from precis.compilation.pipeline import compile
+from precis.compilation.settings import Settings
+from precis.model.loading import load_model
+from precis.model.runtime import keep_freed_memory
+from precis.serve.api.limits import Limits
 from precis.serve.app import ServerSettings
-from precis.serve.limits import Limits
 from precis.serve.server import serve
-from precis.work_folder import write_atomically
+from precis.storage import write_atomically
 
 ANSWER_TOKENS = 24
 SECONDS_A_QUESTION = 300.0

@@ -2,7 +2,7 @@ r"""Where the time goes in compiling and answering, beside what a user would oth
 
     python benchmarks/speed.py [--only training gold decoding answering throughput start_up] [--rounds 3]
 
-Everything is a ratio of things timed in turn in one run, medians of several rounds. The rivals have the
+Everything is a ratio of things timed in turn in one run, medians of several rounds. The baselines have the
 same model in the same precision, the same rows and slots: PEFT's `CARTRIDGE` and `PREFIX_TUNING` in the
 loop that a user would write (`pip install -e '.[bench]'`), and `generate` of transformers. All runs let
 the C library keep freed memory, as the command line does. The last line is JSON.
@@ -30,22 +30,22 @@ if __name__ == "__main__":
 import torch
 from transformers import AutoModelForCausalLM, DynamicCache
 
-from benchmarks.fidelity import ROOT, surroundings
-from precis.compilation import Settings, compile
-from precis.decoding import Request
-from precis.document import Document, read
-from precis.gold import Gold, Teacher, teach
-from precis.language_model import LanguageModel
-from precis.memory import keep_freed_memory
-from precis.model_source import default_model_folder, load_model
-from precis.objective import Objective
-from precis.packed_linear import PackedLinear, available
-from precis.prefix import Prefix
-from precis.questions import Question
-from precis.questions_file import read_questions
-from precis.soft_prompt import KeyValuePrompt
-from precis.training import Clock, HeldOut, Schedule, Trainer
-from precis.work_folder import WorkFolder, write_atomically
+from benchmarks.common import ROOT, surroundings
+from precis.compilation.objectives import objective_named
+from precis.compilation.pipeline import compile
+from precis.compilation.settings import Settings
+from precis.compilation.teacher import Gold, Teacher, teach
+from precis.compilation.training import Clock, HeldOut, Schedule, Trainer
+from precis.model.decoding import Request
+from precis.model.language_model import LanguageModel
+from precis.model.loading import default_model_folder, load_model
+from precis.model.packed_linear import PackedLinear, available
+from precis.model.prefix import Prefix
+from precis.model.runtime import keep_freed_memory
+from precis.model.soft_prompt import KeyValuePrompt
+from precis.storage import WorkFolder, write_atomically
+from precis.text.document import Document, read
+from precis.text.questions import Question, read_questions
 
 EXAMPLE = ROOT / "examples" / "tern-harbour.md"
 SLOTS, ROWS, TRAINED_QUESTIONS = 64, (4, 16), 32
@@ -56,7 +56,7 @@ Way = Callable[[], Any]
 
 
 class Bench:
-    """The model, a plain copy for rivals, and a document with questions and gold answers."""
+    """The model, a plain copy for baselines, and a document with questions and gold answers."""
 
     def __init__(self, rounds: int) -> None:
         self.rounds = rounds
@@ -68,8 +68,8 @@ class Bench:
         self.document = read(EXAMPLE)
         questions = read_questions(EXAMPLE.with_suffix(".questions.jsonl"))
         self.texts = [question.text for question in questions]
-        self.prompts = [self.model.chat.asking(text) for text in self.texts]
-        self.reading = self.model.chat.reading(self.document.text)
+        self.prompts = [self.model.chat.question_prompt(text) for text in self.texts]
+        self.reading = self.model.chat.document_prompt(self.document.text)
 
     def twin(self) -> Any:
         """Give a copy of the plain network that has the same weights."""
@@ -102,7 +102,8 @@ class Bench:
 def peak(model: LanguageModel) -> float:
     """Measure the rate of the matrix product in FLOP/s, in the model's precision, at its best shape."""
     best = 0.0
-    for rows, width in ((512, 1024), (2048, 1536), (2048, 4096)):
+    on_card = model.device.type == "cuda"
+    for rows, width in ((8192, 8192),) if on_card else ((512, 1024), (2048, 1536), (2048, 4096)):
         states = torch.randn(rows, width, dtype=model.dtype, device=model.device)
         layer: torch.nn.Module = torch.nn.Linear(width, width, bias=False, dtype=model.dtype).to(model.device)
         if available() and model.device.type == "cpu":
@@ -132,7 +133,7 @@ def training(bench: Bench) -> dict[str, Any]:
                 "tokens_per_s": {name: tokens / value for name, value in seconds.items()},
                 "share_of_peak": {name: flops / value / best for name, value in seconds.items()},
             }
-            where = "" if rows == Schedule().rows else f"_{rows}_rows"
+            where = "" if rows == Schedule().batch_size else f"_{rows}_rows"
             ratios[f"train_vs_peft{where}"] = seconds["CARTRIDGE"] / seconds["precis"]
             ratios[f"train_vs_peft_prefix_tuning{where}"] = seconds["PREFIX_TUNING"] / seconds["precis"]
     return {"slots": SLOTS, "peak_flop_per_s": best, **parts, "ratios": ratios}
@@ -146,21 +147,26 @@ def train(
     trainer = Trainer(
         bench.model,
         KeyValuePrompt(bench.sigma(slots)),
-        Objective.named("nll"),
+        objective_named("nll"),
         golds,
         HeldOut(golds[:1], golds[:1], 1.0, 0.0),
-        schedule=Schedule(rows=rows, learning_rate=0.0, epochs=1000),
+        schedule=Schedule(batch_size=rows, learning_rate=0.0, epochs=1000),
         seed=0,
         clock=Clock(None),
         work=work,
         name="speed",
     )
     batches = [golds[rows * n : rows * (n + 1)] for n in range(TRAINED_QUESTIONS // rows)]
-    ways: dict[str, Way] = {"precis": lambda: [trainer.learn(batch) for batch in batches]}
+
+    def learn() -> None:
+        for batch in batches:
+            trainer.learn(batch)
+
+    ways: dict[str, Way] = {"precis": learn}
     for kind in ("CARTRIDGE", "PREFIX_TUNING"):
         ways[kind] = _peft_loop(bench, kind, batches, slots)
     chosen = [gold for batch in batches for gold in batch]
-    tokens = sum(len(gold.asking) + len(gold.tokens) for gold in chosen)
+    tokens = sum(len(gold.prompt) + len(gold.tokens) for gold in chosen)
     return bench.in_turn(ways), tokens, sum(len(gold.tokens) for gold in chosen)
 
 
@@ -173,7 +179,7 @@ def training_flops(model: LanguageModel, tokens: int, answer_tokens: int, slots:
     head = config.hidden_size * config.vocab_size
     # forward 4, backward 8 a score and dimension
     attention = 12 * config.num_attention_heads * model.head_dim * slots * model.layers
-    return 4.0 * (model.layers * layer * tokens + head * answer_tokens) + attention * tokens
+    return float(4 * (model.layers * layer * tokens + head * answer_tokens) + attention * tokens)
 
 
 def _peft_loop(bench: Bench, kind: str, batches: Sequence[Sequence[Gold]], slots: int) -> Way:
@@ -203,13 +209,13 @@ def _peft_loop(bench: Bench, kind: str, batches: Sequence[Sequence[Gold]], slots
 
 
 def _padded(batch: Sequence[Gold], pad: int, device: torch.device) -> tuple[torch.Tensor, ...]:
-    rows = [[*gold.asking, *gold.tokens] for gold in batch]
+    rows = [[*gold.prompt, *gold.tokens] for gold in batch]
     width = max(map(len, rows))
     ids = torch.tensor([row + [pad] * (width - len(row)) for row in rows])
     mask = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in rows])
     labels = torch.where(mask.bool(), ids, -100)
     for number, gold in enumerate(batch):
-        labels[number, : len(gold.asking)] = -100
+        labels[number, : len(gold.prompt)] = -100
     return ids.to(device), mask.to(device), labels.to(device)
 
 
@@ -295,7 +301,7 @@ def decoding(bench: Bench) -> dict[str, Any]:
     """Time the tokens of one answer after σ: ours, and transformers' with the same keys and values."""
     model = bench.model
     sigma = bench.sigma(SLOTS)
-    prompt = model.chat.asking("Write a long story about the harbour, its people, and its ships.")
+    prompt = model.chat.question_prompt("Write a long story about the harbour, its people, and its ships.")
     cache = DynamicCache()
     for layer in range(model.layers):
         cache.update(sigma.keys[layer][None], sigma.values[layer][None], layer)
@@ -322,7 +328,7 @@ def answering(bench: Bench) -> dict[str, Any]:
     rows: list[dict[str, Any]] = []
     for tokens in DOCUMENT_TOKENS:
         for batch in BATCHES:
-            rows += _answering(bench, bench.model.chat.reading(text)[:tokens], bench.prompts[:batch])
+            rows += _answering(bench, bench.model.chat.document_prompt(text)[:tokens], bench.prompts[:batch])
     ratios = {}
     for ours, cached, again in zip(rows[::3], rows[1::3], rows[2::3], strict=True):
         where = f"{ours['document_tokens']}_x{ours['batch']}"

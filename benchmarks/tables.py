@@ -82,8 +82,8 @@ def _none_row(gathered: dict[str, Any], more: int) -> list[str]:
 
 
 def _document_table(gathered: dict[str, Any], ratios: list[float]) -> str:
-    """One row a document: σ beside the best rival there."""
-    rows = [["document", "tokens", "questions", *(f"{ratio:g}×: {OURS}, best rival" for ratio in ratios)]]
+    """One row a document: σ beside the best baseline there."""
+    rows = [["document", "tokens", "questions", *(f"{ratio:g}×: {OURS}, best baseline" for ratio in ratios)]]
     for name, document in gathered["documents"].items():
         texts = [
             _beside_best(
@@ -97,11 +97,11 @@ def _document_table(gathered: dict[str, Any], ratios: list[float]) -> str:
 
 def _beside_best(rows: list[dict[str, Any]]) -> str:
     ours = next((row for row in rows if row["method"] == OURS), None)
-    rivals = [row for row in rows if row["method"] != OURS and row["recovery"] is not None]
+    baselines = [row for row in rows if row["method"] != OURS and row["recovery"] is not None]
     text = "–" if ours is None else "failed" if ours["failure"] else _with_interval(ours)
-    if not rivals:
+    if not baselines:
         return text
-    best = max(rivals, key=lambda row: row["recovery"])
+    best = max(baselines, key=lambda row: row["recovery"])
     return f"{text}, {best['method']} {_number(best['recovery'])}"
 
 

@@ -13,20 +13,56 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 
-from precis.attention import IMPLEMENTATION
-from precis.language_model import LanguageModel
+from precis.model.language_model import LanguageModel
 
 RECALL_MODEL = Path(__file__).parent / "recall_model"
 # What tests of numbers run on: the processor, and the graphics card where there is one.
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 
 
+# What starts servers and processes, or trains: `make check` leaves it to `make test`.
+SLOW = (
+    "serve",
+    "cli",
+    "compilation/test_general.py",
+    "compilation/test_pipeline.py",
+    "evaluation/test_evaluation.py",
+    "test_baselines.py",
+    "test_benchmarks.py",
+    "test_calibration.py",
+    "test_end_to_end.py",
+    "test_examples.py",
+)
+
+
+def pytest_collection_modifyitems(items):
+    """Mark the slow tests."""
+    for item in items:
+        place = item.path.relative_to(Path(__file__).parent)
+        if any(place.is_relative_to(each) for each in SLOW):
+            item.add_marker(pytest.mark.slow)
+
+
 @pytest.fixture(autouse=True, scope="session")
 def same_arithmetic():
     """Let models compute in float32, whatever this machine computes fastest: tests compare numbers."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("precis.model_source.arithmetic", lambda device: torch.float32)
+        patch.setattr("precis.model.loading.arithmetic", lambda device: torch.float32)
         yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def one_thread():
+    """So small models gain nothing from threads, which slow them down where other work runs."""
+    torch.set_num_threads(1)
+
+
+@pytest.fixture
+def all_threads():
+    """What a large model needs."""
+    torch.set_num_threads(os.cpu_count() or 1)
+    yield
+    torch.set_num_threads(1)
 
 
 SMALL = {
@@ -87,7 +123,7 @@ def make_network(model_type: str, vocabulary: int, seed: int = 0, **changes):
     torch.manual_seed(seed)
     settings = {**SMALL, **ARCHITECTURES[model_type], **changes, "vocab_size": vocabulary}
     config = AutoConfig.for_model(model_type, **settings)
-    network = AutoModelForCausalLM.from_config(config, attn_implementation=IMPLEMENTATION)
+    network = AutoModelForCausalLM.from_config(config)
     # larger weights than a fresh network's, so that attention is sharp and errors show
     with torch.no_grad():
         for parameter in network.parameters():
@@ -100,7 +136,7 @@ def make_model(model_type: str = "llama", seed: int = 0, *, device: str = "cpu",
     """A tiny random model in double precision."""
     tokenizer = make_tokenizer()
     network = make_network(model_type, len(tokenizer), seed, **changes)
-    return LanguageModel(model_type, network.to(device), tokenizer)
+    return LanguageModel.wrap(network.to(device), tokenizer, model_type)
 
 
 @pytest.fixture(scope="session", params=DEVICES)

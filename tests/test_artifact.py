@@ -6,10 +6,12 @@ import struct
 import pytest
 import torch
 
-from precis.artifact import FORMAT, Artifact, Manifest
-from precis.document import Document
+from precis.artifact import Artifact
+from precis.compilation.sealing import model_record
 from precis.errors import ArtifactError
-from precis.prefix import Prefix
+from precis.manifest import FORMAT, DocumentRecord, Manifest
+from precis.model.prefix import Prefix
+from precis.text.document import Document
 from tests.conftest import make_model
 
 
@@ -17,16 +19,8 @@ def make_artifact(model, slots=4, **changes):
     generator = torch.Generator().manual_seed(0)
     shape = (model.layers, model.kv_heads, slots, model.head_dim)
     manifest = {
-        "model": {
-            "name": model.name,
-            "digest": model.digest,
-            "tokenizer_digest": model.tokenizer_digest,
-            "layers": model.layers,
-            "kv_heads": model.kv_heads,
-            "head_dim": model.head_dim,
-            "hidden_size": model.hidden_size,
-        },
-        "document": {"name": "Hafenbuch ö", "sha256": "0", "tokens": 80},
+        "model": model_record(model),
+        "document": DocumentRecord("Hafenbuch ö", "0", 80),
         "form": "kv",
         "slots": slots,
         "ratio": 20.0,
@@ -126,7 +120,7 @@ def test_shapes_that_do_not_fit_the_manifest_are_refused(tiny_model, tmp_path):
 
 def with_text(model, text="The harbour of Ö closes at nine."):
     document = Document.from_text(text, "guide.md")
-    about = {"name": document.name, "sha256": document.sha256, "tokens": 80}
+    about = DocumentRecord(document.name, document.sha256, 80)
     return make_artifact(model, document=about).with_text(document), document
 
 

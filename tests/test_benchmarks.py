@@ -4,7 +4,6 @@ import csv
 import json
 
 import pytest
-import torch
 
 from benchmarks import datasets, fallback, fidelity, right_answers, right_tables
 from benchmarks.datasets import Subject
@@ -12,14 +11,15 @@ from benchmarks.fidelity import METHODS, Cell, Grid, grid
 from benchmarks.gather import gather, headline, renamed, summary
 from benchmarks.right_answers import Run, asked_alone, variants
 from benchmarks.tables import tables
-from precis.compilation import Settings
-from precis.document import Document
+from precis.baselines import BASELINES, Baseline, baseline
+from precis.compilation import pipeline
+from precis.compilation.self_study import Study
+from precis.compilation.settings import Settings
+from precis.compilation.training import Schedule
 from precis.errors import DocumentError, ModelError, QuestionsError, StorageError
-from precis.model_source import load_model
-from precis.questions import Question, Study
-from precis.questions_file import UserQuestion
-from precis.rivals import RIVALS, Rival, rival
-from precis.training import Schedule
+from precis.model.loading import load_model
+from precis.text.document import Document
+from precis.text.questions import Question
 from tests.conftest import RECALL_MODEL
 from tests.recall import answer_text, document_text, make_facts, question_text
 
@@ -63,8 +63,8 @@ def test_squad_articles_are_joined_and_counted_from_one(squad):
     assert (pair.name, single.name) == ("1+3", "2")
     assert pair.document.text == "The harbour is green.\n\nFirst.\n\nSecond."
     assert pair.questions == [
-        UserQuestion("What is green?", ("harbour", "a harbour")),
-        UserQuestion("Which?", ("first", "the first")),
+        Question("What is green?", ("harbour", "a harbour")),
+        Question("Which?", ("first", "the first")),
     ]
     assert single.document.text == "No part of it."
 
@@ -79,7 +79,7 @@ def test_a_paragraph_that_is_left_out_gives_near_misses(squad):
     assert single.document.text == "No part of it."
     (first,) = datasets.squad_subjects_without_paragraph(squad, ["3"], paragraph=1)
     assert first.document.text == "Second."
-    assert first.near_misses == [UserQuestion("Which?", ("first", "the first"))]
+    assert first.near_misses == [Question("Which?", ("first", "the first"))]
 
 
 @pytest.mark.parametrize("group", ["0", "4", "1+4", "1+", "-1", "Milo"])
@@ -110,9 +110,9 @@ def test_a_fairytale_is_its_sections_with_both_references(tmp_path):
     assert story.name == "fox"
     assert story.document.text == "A fox came,\nlate.\n\nIt went."
     assert story.questions == [
-        UserQuestion("Who came, and “why”?", ("the fox", "a fox")),
-        UserQuestion("Where?", ("home",)),
-        UserQuestion("When?", ("at night",)),
+        Question("Who came, and “why”?", ("the fox", "a fox")),
+        Question("Where?", ("home",)),
+        Question("When?", ("at night",)),
     ]
 
 
@@ -136,18 +136,17 @@ def test_damaged_fairytales_are_refused(tmp_path):
 
 # --- the grid ---
 
-TINY = Settings(schedule=Schedule(epochs=1, rows=8))
+TINY = Settings(schedule=Schedule(epochs=1, batch_size=8))
 
 
 def make_subject(seed):
     facts = make_facts(14, seed=seed)
-    questions = [UserQuestion(question_text(fact, 1), (answer_text(fact),)) for fact in facts[:5]]
+    questions = [Question(question_text(fact, 1), (answer_text(fact),)) for fact in facts[:5]]
     return Subject(f"facts-{seed}", Document.from_text(document_text(facts)), questions)
 
 
 @pytest.fixture(scope="module")
 def model():
-    torch.set_num_threads(1)
     return load_model(str(RECALL_MODEL))
 
 
@@ -163,17 +162,17 @@ def study(tmp_path, monkeypatch):
         seed = next(seed for seed in (1, 2) if make_subject(seed).document.sha256 == document.sha256)
         return Study([Question(question_text(fact, 0)) for fact in make_facts(14, seed=seed)])
 
-    monkeypatch.setattr("precis.questions.self_study", self_study)
+    monkeypatch.setattr("precis.compilation.self_study.self_study", self_study)
     return calls
 
 
-class Counting(Rival):
+class Counting(Baseline):
     """Counts how often it is prepared, and fails when told to."""
 
     name = "truncate"
 
     def __init__(self, error=None):
-        self.inner, self.error, self.tasks = RIVALS["truncate"], error, []
+        self.inner, self.error, self.tasks = BASELINES["truncate"], error, []
 
     def prefix(self, task):
         self.tasks.append(task)
@@ -184,7 +183,7 @@ class Counting(Rival):
 
 def put_in_place_of_compile(monkeypatch, other):
     """Where cells are measured, and where their questions are answered beforehand."""
-    monkeypatch.setattr(rival, "compile", other)
+    monkeypatch.setattr(baseline, "compile", other)
     monkeypatch.setattr(fidelity, "compile", other)
 
 
@@ -268,7 +267,7 @@ def test_a_refusal_is_kept_as_a_failure_until_a_retry_and_a_full_disk_stops(mode
 def test_only_compiles_against_the_clock_find_none_of_their_work_done(model, tmp_path, monkeypatch):
     subject = make_subject(1)
     folders = []
-    real = fidelity.compile
+    real = pipeline.compile
 
     def noting(document, **given):
         folders.append((given["work"], given["work"].exists()))
@@ -394,7 +393,7 @@ def test_a_document_that_does_not_help_has_no_recovery():
     assert row["interval"] is None
 
 
-def test_the_headline_names_the_best_rival_at_every_ratio():
+def test_the_headline_names_the_best_baseline_at_every_ratio():
     best = made_cell("retrieve", [made_question("retrieve", measured(8), measured(2), measured(4))])
     sweep = by_hand("soft-prompt", variant={"minutes": 0.0})
     found = headline(
@@ -404,8 +403,8 @@ def test_the_headline_names_the_best_rival_at_every_ratio():
     )
     assert found == {
         "recovery": {
-            "20": {"soft-prompt": 0.3, "best_rival": "retrieve", "its_recovery": pytest.approx(2 / 3)},
-            "50": {"soft-prompt": 0.3, "best_rival": None, "its_recovery": None},
+            "20": {"soft-prompt": 0.3, "best_baseline": "retrieve", "its_recovery": pytest.approx(2 / 3)},
+            "50": {"soft-prompt": 0.3, "best_baseline": None, "its_recovery": None},
         },
         "cells": 5,
         "failed": 0,
@@ -470,7 +469,7 @@ def test_the_script_measures_gathers_and_ends_with_json(squad, tmp_path, capsys,
     assert json.loads(capsys.readouterr().out.splitlines()[-1]) == json.loads(printed[-1])
 
 
-def test_unknown_methods_and_sweeps_of_rivals_are_refused(capsys):
+def test_unknown_methods_and_sweeps_of_baselines_are_refused(capsys):
     for more, reason in (
         (["--methods", "magic"], "no method magic"),
         (["--methods", "truncate", "--minutes", "1", "2"], "of σ alone"),
@@ -505,10 +504,11 @@ def right_run(model, tmp_path_factory):
     """Two documents, measured without training, and asked what they do not answer."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
-            "precis.questions.self_study", lambda model, passages, *_, **__: written(passages.document)
+            "precis.compilation.self_study.self_study",
+            lambda model, passages, *_, **__: written(passages.document),
         )
         subjects = [make_subject(1), make_subject(2)]
-        subjects[0].near_misses.append(UserQuestion("What is the lighthouse of Nowhere?"))
+        subjects[0].near_misses.append(Question("What is the lighthouse of Nowhere?"))
         run = Run(tmp_path_factory.mktemp("right"), model, subjects, unanswerable=True)
         run.measure(UNTRAINED)
         yield run

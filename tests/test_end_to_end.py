@@ -1,28 +1,25 @@
 """The default model, from a document to answers: small, but all of it real."""
 
-import os
 from pathlib import Path
 
 import pytest
-import torch
 
 import precis
-from precis.training import Schedule
+from precis.compilation.training import Schedule
 
 EXAMPLE = Path(__file__).parent.parent / "examples" / "tern-harbour.md"
 
 
 @pytest.mark.end_to_end
-def test_the_default_model_compiles_a_document_that_it_wrote_questions_about(tmp_path):
-    torch.set_num_threads(os.cpu_count() or 1)  # tests of tiny models have left it at 1
+def test_the_default_model_compiles_a_document_that_it_wrote_questions_about(tmp_path, all_threads):
     text = EXAMPLE.read_text()[:2400]
     document = precis.Document.from_text(text, "tern-harbour")
     model = precis.load_model()
     settings = precis.Settings(ratio=10, self_study=160, schedule=Schedule(fewest_steps=16))
     artifact = precis.compile(document, model=model, settings=settings, work=tmp_path / "work")
     artifact.save(tmp_path / "x.precis")
-    assert artifact.manifest.data["self_study_questions"] > 10
-    assert artifact.manifest.data["sentences_covered"] > 5
+    assert artifact.manifest.data.self_study_questions > 10
+    assert artifact.manifest.data.sentences_covered > 5
     fidelity = artifact.manifest.fidelity
     assert fidelity["nll_none"] > fidelity["nll_full"]
     questions = [

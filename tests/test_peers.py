@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from benchmarks.peers.compare import agreement, kept_in, largest_attention_among, score_difference
-from precis.model_source import load_model
-from precis.prefix import Prefix
-from precis.rivals.kvzip import largest_attention
+from precis.baselines.kvzip import largest_attention
+from precis.model.loading import load_model
+from precis.model.prefix import Prefix
 from tests.conftest import RECALL_MODEL
 
 
@@ -35,7 +35,7 @@ def test_places_that_always_stay_have_no_score_to_compare():
     assert score_difference(ours, theirs) == pytest.approx(1 / 5)
 
 
-def test_attention_among_all_keys_is_the_rivals_own():
+def test_attention_among_all_keys_is_the_baselines_own():
     model = load_model(str(RECALL_MODEL))
     document = model.prefill(list(range(5, 25)))
     repetition = list(range(5, 17))

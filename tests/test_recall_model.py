@@ -6,7 +6,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from precis.chat import Chat
+from precis.model.chat import Chat
 from tests.make_recall_model import FOLDER, accuracy
 from tests.recall import (
     NAMES,
@@ -23,15 +23,6 @@ from tests.recall import (
 )
 
 DOCUMENTS = [make_facts(20, seed) for seed in range(7_000_000, 7_000_008)]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """So small a model gains nothing from threads, which slow it down where other work runs."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +72,7 @@ def test_its_prompts_are_the_plain_form_of_precis(tokenizer):
         whole = tokenizer.encode(prefix_text(text)) + tokenizer.encode(
             suffix_text(question), add_special_tokens=False
         )
-        assert chat.reading(text) + chat.asking(question) == whole
+        assert chat.document_prompt(text) + chat.question_prompt(question) == whole
 
 
 def test_every_word_of_the_language_is_one_token(tokenizer):

@@ -1,4 +1,4 @@
-"""Do our rivals keep the keys that kvpress keeps? The same model, tokens and number of slots in both.
+"""Do our baselines keep the keys that kvpress keeps? The same model, tokens and number of slots in both.
 
     python benchmarks/peers/compare.py ENVIRONMENT/bin/python [--document FILE] [--tokens 1000] [--slots 50]
 
@@ -20,14 +20,14 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from precis import Document, LanguageModel, load_model, read
-from precis.compilation import Settings
-from precis.model_source import default_model_folder
-from precis.observation import Queries, attention_weights
-from precis.prefix import Prefix
-from precis.progress import Progress
-from precis.rivals import RIVALS, Task, expected_attention, kvzip, snapkv, streaming
-from precis.rivals.eviction import Eviction
-from precis.selection import best_of_all
+from precis.baselines import BASELINES, Task, expected_attention, kvzip, snapkv, streaming
+from precis.baselines.eviction import Eviction
+from precis.compilation.progress import Progress
+from precis.compilation.settings import Settings
+from precis.model.attention.observation import Queries, attention_weights
+from precis.model.loading import default_model_folder
+from precis.model.prefix import Prefix
+from precis.model.selection import best_of_all
 
 HERE = Path(__file__).parent
 EXAMPLE = HERE.parents[1] / "examples" / "tern-harbour.md"
@@ -101,7 +101,7 @@ def kept_in(prefix: Prefix, tokens: int) -> Tensor:
 
 
 def settings_of_presses(tokens: int, slots: int) -> dict[str, dict[str, Any]]:
-    """Set the presses as our rivals are set."""
+    """Set the presses as our baselines are set."""
     return {
         "StreamingLLMPress": {"n_sink": streaming.SINKS},
         "SnapKVPress": {
@@ -138,20 +138,20 @@ def beginning(model: LanguageModel, path: Path, tokens: int) -> Document:
 
 
 def compare(task: Task, theirs: dict[str, Tensor]) -> list[Agreement]:
-    """Let our rivals choose, and compare."""
+    """Let our baselines choose, and compare."""
     tokens = task.whole_reading()
     found = []
     for name, press in PRESSES.items():
-        rival, kept = RIVALS[name], theirs[f"{press}.kept"]
-        ours = kept_in(rival.prefix(task), len(tokens))
+        baseline, kept = BASELINES[name], theirs[f"{press}.kept"]
+        ours = kept_in(baseline.prefix(task), len(tokens))
         scores = None
         # streaming's scores are an order, not a measurement
-        if isinstance(rival, Eviction) and name != "streaming":
-            scores = (rival.scores(task, tokens)[1], theirs[f"{press}.scores"])
+        if isinstance(baseline, Eviction) and name != "streaming":
+            scores = (baseline.scores(task, tokens)[1], theirs[f"{press}.scores"])
         found.append(agreement(name, ours, kept, scores))
     found += kvzip_step_by_step(task, tokens, theirs)
     # what two methods share that have nothing to do with each other
-    control = kept_in(RIVALS["keydiff"].prefix(task), len(tokens))
+    control = kept_in(BASELINES["keydiff"].prefix(task), len(tokens))
     found.append(agreement("control: keydiff with SnapKVPress", control, theirs["SnapKVPress.kept"]))
     return found
 

@@ -47,7 +47,7 @@ def kept_by_scores(scores: Tensor, slots: int) -> Tensor:
     return torch.zeros_like(scores, dtype=torch.bool).scatter(-1, scores.topk(slots, dim=-1).indices, True)
 
 
-class RememberedKVzip(KVzipPress):
+class RememberedKVzip(KVzipPress):  # type: ignore[misc]
     """KVzip that keeps what it found: the press forgets its scores when it is done."""
 
     def compress_post(self, model: Any) -> None:

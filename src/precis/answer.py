@@ -7,12 +7,12 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from precis.confidence import Calibration
-from precis.decoding import Token
+from precis.calibration import Calibration
 from precis.errors import QuestionsError
-from precis.language_model import Conditioned
-from precis.passages import Passage, Passages
-from precis.recall import NOTHING, REFUSAL, Recalled, features_of
+from precis.model.conditioned import Conditioned
+from precis.model.decoding import Token
+from precis.text.passages import Passage, Passages
+from precis.text.recall import NOTHING, REFUSAL, Recalled, features_of
 
 LONGEST = 256
 
@@ -67,7 +67,7 @@ def answer(
     question: str,
     *,
     longest: int = LONGEST,
-    hear: Callable[[str], None] = lambda _: None,
+    on_text: Callable[[str], None] = lambda _: None,
     recalled: Recalled = NOTHING,
     passages: Passages | None = None,
     calibration: Calibration | None = None,
@@ -81,7 +81,7 @@ def answer(
         The model with what stands before the question.
     longest
         The most tokens.
-    hear
+    on_text
         Called with every new piece of text as soon as it is known; once, where the answer may be refused.
     recalled, passages
         What stands before the question, and the document's passages that it is from.
@@ -99,8 +99,8 @@ def answer(
     if not question.strip():
         raise QuestionsError("The question is empty. Ask something, in quotation marks.")
     chat = given.model.chat
-    prompt = chat.asking(question, recalled.text)
-    added = len(prompt) - len(chat.asking(question))
+    prompt = chat.question_prompt(question, recalled.text)
+    added = len(prompt) - len(chat.question_prompt(question))
     may_refuse = calibration is not None and refuse_below > 0
     start = time.perf_counter()
     first = 0.0
@@ -116,7 +116,7 @@ def answer(
         if may_refuse:
             continue
         if text.startswith(said) and not text.endswith("\N{REPLACEMENT CHARACTER}"):
-            hear(text[len(said) :])
+            on_text(text[len(said) :])
             said = text
     finished = bool(tokens) and tokens[-1] in chat.stop_tokens
     text = chat.decode(tokens)
@@ -127,14 +127,14 @@ def answer(
             features_of(probabilities, entropies, question, text, recalled, passages)
         )
     refused = may_refuse and confidence is not None and confidence < refuse_below
-    told = REFUSAL if refused else text
-    if told.startswith(said):
-        hear(told[len(said) :])
+    shown = REFUSAL if refused else text
+    if shown.startswith(said):
+        on_text(shown[len(said) :])
     return Answer(
-        text=told,
+        text=shown,
         tokens=tokens,
         finish_reason="stop" if finished else "length",
-        prompt_positions=given.prefix.slots_a_head + added,
+        prompt_positions=given.prefix.slots_per_head + added,
         prefix_bytes=given.prefix.nbytes + added * given.model.token_bytes,
         first_token_s=first,
         seconds=time.perf_counter() - start,

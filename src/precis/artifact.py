@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,73 +17,20 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from precis.confidence import Calibration
-from precis.document import Document, Page
+from precis.calibration import Calibration
 from precis.errors import ArtifactError
-from precis.prefix import Prefix
-from precis.soft_prompt import EmbeddingPrompt, KeyValuePrompt
-from precis.work_folder import write_atomically
+from precis.manifest import FORMAT, Manifest
+from precis.model.prefix import Prefix
+from precis.model.soft_prompt import EmbeddingPrompt, KeyValuePrompt
+from precis.storage import write_atomically
+from precis.text.document import Document, Page
 
 if TYPE_CHECKING:
-    from precis.language_model import LanguageModel
+    from precis.model.language_model import LanguageModel
 
-FORMAT = 2
 _HEADER = "precis"
 # The tensor that holds the document's text, where it is kept: its bytes in UTF-8.
 _TEXT = "text"
-
-
-@dataclass(frozen=True)
-class Manifest:
-    """What an artifact is. No times and no paths: the same compile gives the same bytes.
-
-    Parameters
-    ----------
-    model
-        `name`, `digest` (of the weights), `tokenizer_digest`, `type`, `layers`, `kv_heads`,
-        `head_dim`, `hidden_size`.
-    document
-        `name`, `sha256` of its text, `tokens`; and, where the text is kept, `pages`: each
-        [source, number, start, end], as in `document.Page`.
-    form, slots, ratio, next_position
-        σ: `kv` or `embedding`; its slots (a head, on average), and the document's tokens for each of
-        them; where the first token after it stands.
-    objective, objective_weight, warm_start, seed
-        How it was made.
-    data
-        Questions trained on and held out, where they came from, how many were dropped, the share of
-        probability that the kept teacher's distributions cover, what the teacher read.
-    training
-        The schedule, the steps, the step that σ was taken from, and the held-out curve.
-    fidelity
-        On the held-out questions: `recovery` and the NLL with no document, σ, the full document.
-    versions
-        Of precis, torch and transformers, and the floating-point type computed in.
-    confidence
-        The `Calibration` of answers from σ, as plain values; None where there was no time for it, or the
-        file is from before there was one.
-    """
-
-    model: dict[str, Any]
-    document: dict[str, Any]
-    form: str
-    slots: int
-    ratio: float
-    next_position: int
-    objective: str
-    objective_weight: float
-    warm_start: str
-    seed: int
-    data: dict[str, Any] = field(default_factory=dict)
-    training: dict[str, Any] = field(default_factory=dict)
-    fidelity: dict[str, Any] = field(default_factory=dict)
-    versions: dict[str, str] = field(default_factory=dict)
-    confidence: dict[str, Any] | None = None
-    format: int = FORMAT
-
-    def to_json(self) -> dict[str, Any]:
-        """Give plain values."""
-        return asdict(self)
 
 
 @dataclass(frozen=True)
@@ -106,8 +53,13 @@ class Artifact:
         """Give the same artifact with the document's text and pages in it."""
         pages = [[page.source, page.number, page.start, page.end] for page in document.pages]
         text = torch.frombuffer(bytearray(document.text.encode()), dtype=torch.uint8)
-        manifest = replace(self.manifest, document={**self.manifest.document, "pages": pages})
+        manifest = replace(self.manifest, document=replace(self.manifest.document, pages=pages))
         return Artifact(manifest, {**self.tensors, _TEXT: text})
+
+    def without_text(self) -> Artifact:
+        """Give the same artifact without the document's text."""
+        manifest = replace(self.manifest, document=replace(self.manifest.document, pages=None))
+        return Artifact(manifest, {name: t for name, t in self.tensors.items() if name != _TEXT})
 
     @property
     def keeps_text(self) -> bool:
@@ -126,15 +78,15 @@ class Artifact:
             return None
         about = self.manifest.document
         content = bytes(self.tensors[_TEXT].numpy())
-        if hashlib.sha256(content).hexdigest() != about["sha256"]:
+        if hashlib.sha256(content).hexdigest() != about.sha256:
             raise ArtifactError(
-                f"The text kept in this artifact is not that of {about['name']}, which its manifest names. "
+                f"The text kept in this artifact is not that of {about.name}, which its manifest names. "
                 "Compile the document again."
             )
-        pages = tuple(Page(*page) for page in about.get("pages", ()))
-        return Document(about["name"], content.decode(), pages, about["sha256"])
+        pages = tuple(Page(*page) for page in about.pages or ())
+        return Document(about.name, content.decode(), pages, about.sha256)
 
-    def save(self, path: Path) -> None:
+    def save(self, path: str | Path) -> None:
         """Write the file, whole or not at all.
 
         Raises
@@ -144,10 +96,10 @@ class Artifact:
         """
         header = {**self.manifest.to_json(), "digest": _digest(self.manifest.to_json(), self.tensors)}
         content = save(self.tensors, metadata={_HEADER: json.dumps(header, sort_keys=True)})
-        write_atomically(path, content)
+        write_atomically(Path(path), content)
 
     @classmethod
-    def open(cls, path: Path) -> Artifact:
+    def open(cls, path: str | Path) -> Artifact:
         """Read a file and check that it is what was written.
 
         Raises
@@ -155,6 +107,7 @@ class Artifact:
         ArtifactError
             There is no such file, or it is no artifact, truncated, altered, or of a newer format.
         """
+        path = Path(path)
         tensors, header = _read(path)
         digest = header.pop("digest", None)
         if header.get("format") != FORMAT:
@@ -164,8 +117,7 @@ class Artifact:
             )
         if digest != _digest(header, tensors):
             raise ArtifactError(f"{path} was altered after it was written. Compile the document again.")
-        known = {item.name for item in fields(Manifest)} & header.keys()
-        artifact = cls(Manifest(**{key: header[key] for key in known}), tensors)
+        artifact = cls(Manifest.from_json(header), tensors)
         artifact._check_shapes(path)
         return artifact
 
@@ -178,13 +130,13 @@ class Artifact:
             The weights, the tokenizer or the shapes differ.
         """
         wanted = self.manifest.model
-        if model.digest != wanted["digest"]:
+        if model.digest != wanted.digest:
             raise ArtifactError(
-                f"This artifact was compiled for {wanted['name']} (weights {wanted['digest'][:12]}), but "
+                f"This artifact was compiled for {wanted.name} (weights {wanted.digest[:12]}), but "
                 f"the model given is {model.name} (weights {model.digest[:12]}). Use that model, or "
                 "compile the document again for this one."
             )
-        if model.tokenizer_digest != wanted["tokenizer_digest"]:
+        if model.tokenizer_digest != wanted.tokenizer_digest:
             raise ArtifactError(
                 f"This artifact was compiled with another tokenizer or chat template than {model.name} "
                 "has now. Use the one it was compiled with, or compile the document again."
@@ -193,8 +145,7 @@ class Artifact:
     @property
     def calibration(self) -> Calibration | None:
         """What gives an answer from σ its confidence, if the file holds it."""
-        values = self.manifest.confidence
-        return None if values is None else Calibration.from_json(values)
+        return self.manifest.confidence
 
     def prefix(self, model: LanguageModel) -> Prefix:
         """Give σ as what the model can be conditioned on.
@@ -214,15 +165,15 @@ class Artifact:
         manifest = self.manifest
         model = manifest.model
         if manifest.form == KeyValuePrompt.form:
-            heads = (model["layers"], model["kv_heads"])
+            heads = (model.layers, model.kv_heads)
             stored = heads[0] * heads[1] * manifest.slots
-            states = (stored, model["head_dim"])
+            states = (stored, model.head_dim)
             wanted: dict[str, tuple[int, ...]] = {"counts": heads, "keys": states, "values": states}
             wanted["positions"] = (stored,)
             if "bias" in self.tensors:
                 wanted["bias"] = (stored,)
         else:
-            wanted = {"embeddings": (manifest.slots, model["hidden_size"])}
+            wanted = {"embeddings": (manifest.slots, model.hidden_size)}
         if _TEXT in self.tensors:
             wanted[_TEXT] = (self.tensors[_TEXT].numel(),)
         found = {name: tuple(tensor.shape) for name, tensor in self.tensors.items()}
@@ -236,7 +187,7 @@ class Artifact:
 
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     if not path.is_file():
-        raise ArtifactError(f"There is no file {path}. Make it with 'precis compile DOCUMENT -o {path}'.")
+        raise ArtifactError(f"There is no file {path}. Compile a document into it first.")
     try:
         with safe_open(path, framework="pt") as file:
             header = json.loads((file.metadata() or {})[_HEADER])

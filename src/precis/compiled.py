@@ -9,11 +9,12 @@ from pathlib import Path
 from precis.answer import LONGEST, Answer, answer
 from precis.artifact import Artifact
 from precis.errors import ArtifactError, SettingsError
-from precis.language_model import Conditioned, LanguageModel
-from precis.model_source import load_model
-from precis.passages import Passages
-from precis.recall import NOTHING, RECALL
-from precis.recall import recall as recall_passages
+from precis.model.conditioned import Conditioned
+from precis.model.language_model import LanguageModel
+from precis.model.loading import load_model
+from precis.text.passages import Passages
+from precis.text.recall import NOTHING, RECALL
+from precis.text.recall import recall as recall_passages
 
 
 class Compiled:
@@ -51,7 +52,7 @@ class Compiled:
         longest: int = LONGEST,
         recall: int | None = None,
         refuse_below: float = 0.0,
-        hear: Callable[[str], None] = lambda _: None,
+        on_text: Callable[[str], None] = lambda _: None,
     ) -> Answer:
         """Answer a question from σ and from what is recalled of the document.
 
@@ -66,7 +67,7 @@ class Compiled:
             where the file keeps the document's text.
         refuse_below
             Under this confidence the answer is that the document does not say; 0: never.
-        hear
+        on_text
             Called with every new piece of text as soon as it is known.
 
         Raises
@@ -98,7 +99,7 @@ class Compiled:
             self._given,
             question,
             longest=longest,
-            hear=hear,
+            on_text=on_text,
             recalled=recalled,
             passages=passages,
             calibration=calibration,
@@ -113,9 +114,10 @@ class Compiled:
             raise SettingsError(f"The number of passages to recall is {recall}; it must be 0 or more.")
         if recall and not kept:
             raise ArtifactError(
-                f"The text of {self.artifact.manifest.document['name']} is not kept in this file, so "
-                "nothing can be recalled from it. Compile the document again without --no-text, or ask with "
-                "--recall 0."
+                f"The text of {self.artifact.manifest.document.name} is not kept in this file, so "
+                "nothing can be recalled from it. Compile the document again with its text, or recall no "
+                "passage (0).",
+                settings=("recall",),
             )
         return recall
 
@@ -133,7 +135,8 @@ class Compiled:
             raise ArtifactError(
                 "This file holds no calibrated confidence, so it is not known when to read the document "
                 "again: it was compiled by an earlier version of precis, or had no time left for it. "
-                "Compile the document again (with more --minutes), or use --beside to always read it."
+                "Compile the document again, with more minutes, or read it beside every question.",
+                settings=("minutes", "beside"),
             )
         return self._calibration.threshold(agreement)
 
@@ -157,5 +160,5 @@ def load(path: str | Path, model: LanguageModel | str | None = None) -> Compiled
     """
     artifact = Artifact.open(Path(path))
     if not isinstance(model, LanguageModel):
-        model = load_model(model or artifact.manifest.model["name"])
+        model = load_model(model or artifact.manifest.model.name)
     return Compiled(artifact, model)

@@ -13,16 +13,18 @@ from pathlib import Path
 import openai
 import torch
 
-from precis.artifact import Artifact, Manifest
-from precis.compilation import Settings
-from precis.compilation import compile as compile_document
-from precis.document import Document
-from precis.language_model import LanguageModel
+from precis.artifact import Artifact
+from precis.compilation.pipeline import compile as compile_document
+from precis.compilation.sealing import model_record
+from precis.compilation.settings import Settings
+from precis.compilation.training import Schedule
+from precis.manifest import DocumentRecord, Manifest
+from precis.model.language_model import LanguageModel
+from precis.serve.api.limits import Limits
 from precis.serve.app import ServerSettings, create_app
-from precis.serve.limits import Limits
 from precis.serve.server import Server, _listen
 from precis.serve.service import Service
-from precis.training import Schedule
+from precis.text.document import Document
 from tests.conftest import make_network, make_tokenizer
 from tests.recall import document_text, make_facts, question_text
 
@@ -39,7 +41,7 @@ def recall_artifact(model: LanguageModel, number: int, *, keep_text: bool = True
     facts = facts_of(number)
     document = Document.from_text(document_text(facts), f"facts-{number}.md")
     questions = [question_text(fact, phrasing) for fact in facts for phrasing in range(6)]
-    schedule = Schedule(epochs=6, rows=12, learning_rate=5e-2)
+    schedule = Schedule(epochs=6, batch_size=12, learning_rate=5e-2)
     settings = Settings(ratio=3, self_study=0, schedule=schedule)
     return compile_document(
         document, model=model, questions=questions, settings=settings, keep_text=keep_text
@@ -55,27 +57,17 @@ def wordy_model(window: int = 4096) -> LanguageModel:
     with torch.no_grad():
         # it hardly ever ends by itself, and seldom writes blanks or parts of characters
         network.lm_head.weight[[tokenizer.eos_token_id, tokenizer.bos_token_id, *seldom]] = 0
-    return LanguageModel("wordy", network.float(), tokenizer)
+    return LanguageModel.wrap(network.float(), tokenizer, "wordy")
 
 
 def wordy_artifact(model: LanguageModel, text: str, *, keep_text: bool = True) -> Artifact:
     """The document's own keys and values, as an artifact."""
     document = Document.from_text(text, "wordy.md")
-    reading = model.chat.reading(document.text)
+    reading = model.chat.document_prompt(document.text)
     prefix = model.prefill(reading)
-    about = {
-        "name": model.name,
-        "digest": model.digest,
-        "tokenizer_digest": model.tokenizer_digest,
-        "type": "llama",
-        "layers": model.layers,
-        "kv_heads": model.kv_heads,
-        "head_dim": model.head_dim,
-        "hidden_size": model.hidden_size,
-    }
     manifest = Manifest(
-        model=about,
-        document={"name": document.name, "sha256": document.sha256, "tokens": len(reading)},
+        model=model_record(model),
+        document=DocumentRecord(document.name, document.sha256, len(reading)),
         form="kv",
         slots=prefix.slots,
         ratio=1.0,

@@ -20,9 +20,9 @@ import torch
 
 from precis.artifact import Artifact
 from precis.errors import SettingsError
-from precis.passages import Passages
-from precis.serve.access import check_exposure, is_loopback, read_keys
+from precis.serve.api.access import check_exposure, is_loopback, read_keys
 from precis.serve.app import ServerSettings, create_app
+from precis.text.passages import Passages
 from tests.conftest import RECALL_MODEL
 from tests.serve.running import PATIENCE, limits, serving, until, wordy_artifact, wordy_model
 
@@ -640,7 +640,7 @@ def test_beyond_loopback_keys_are_required(library, model):
     for host in ("0.0.0.0", "::", "192.168.1.5", "example.org", "127.0.0.1.example.org"):
         assert not is_loopback(host)
         check_exposure(host, frozenset({KEY}))
-        with pytest.raises(SettingsError, match="--api-key-file"):
+        with pytest.raises(SettingsError, match="API keys are required"):
             create_app(ServerSettings(library, host=host), model)
 
 
@@ -723,7 +723,7 @@ def test_what_does_not_end_in_time_is_told_so(own_library, model):
 
 
 def command(*arguments):
-    return [sys.executable, "-c", "from precis.cli import main; main()", "serve", *map(str, arguments)]
+    return [sys.executable, "-m", "precis", "serve", *map(str, arguments)]
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

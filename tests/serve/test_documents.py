@@ -19,12 +19,12 @@ from starlette.requests import Request
 from starlette.testclient import TestClient
 
 from precis.artifact import Artifact
-from precis.serve import documents
-from precis.serve import jobs as jobs_module
-from precis.serve.api_error import ApiError
-from precis.serve.documents import safe_name, shown_filename
-from precis.serve.jobs import Jobs
-from precis.serve.limits import BodyLimit, Limits
+from precis.serve.api import documents
+from precis.serve.api.api_error import ApiError
+from precis.serve.api.documents import safe_name, shown_filename
+from precis.serve.api.limits import BodyLimit, Limits
+from precis.serve.jobs import queue as jobs_module
+from precis.serve.jobs.queue import Jobs
 from tests.conftest import RECALL_MODEL
 from tests.recall import document_text, make_facts, question_text
 
@@ -340,7 +340,7 @@ def server(library):
             time.sleep(0.01)
         port = server.servers[0].sockets[0].getsockname()[1]
         with httpx2.Client(base_url=f"http://127.0.0.1:{port}", timeout=PATIENCE) as client:
-            client.jobs = config.app.state.jobs
+            client.jobs = config.app.state.jobs  # type: ignore[attr-defined]
             yield client
     finally:
         server.should_exit = True

@@ -6,10 +6,10 @@ import threading
 import pytest
 import torch
 
-from precis.decoding import Request, Sampling
 from precis.errors import PrecisError
-from precis.serve import engine as engine_module
-from precis.serve.engine import (
+from precis.model.decoding import Request, Sampling
+from precis.serve.engine import engine as engine_module
+from precis.serve.engine.engine import (
     BusyError,
     Chosen,
     ClosingError,

@@ -16,9 +16,9 @@ from filelock import FileLock
 
 from precis.artifact import Artifact
 from precis.errors import SettingsError, StorageError
-from precis.serve import jobs as jobs_module
-from precis.serve.compile_job import Order, Said, run
-from precis.serve.jobs import Job, Jobs, QueueFullError, UnknownDocumentError
+from precis.serve.jobs import queue as jobs_module
+from precis.serve.jobs.compile_job import Order, ProgressLines, run
+from precis.serve.jobs.queue import Job, Jobs, QueueFullError, UnknownJobError
 from tests.conftest import RECALL_MODEL
 from tests.recall import document_text, make_facts, question_text
 from tests.serve.conftest import surround
@@ -75,7 +75,7 @@ def compiles(of=None):
     """The processes of compiles that belong to a process."""
     with contextlib.suppress(psutil.NoSuchProcess):
         found = psutil.Process(of).children(recursive=True)
-        return [child for child in found if "precis.serve.compile_job" in " ".join(child.cmdline())]
+        return [child for child in found if "precis.serve.jobs.compile_job" in " ".join(child.cmdline())]
     return []
 
 
@@ -138,7 +138,7 @@ def test_of_the_work_nothing_is_left_but_the_upload(undisturbed):
 SERVER = """
     import asyncio, sys
     from pathlib import Path
-    from precis.serve.jobs import Jobs
+    from precis.serve.jobs.queue import Jobs
 
     async def main():
         jobs = Jobs(Path(sys.argv[1]), model=sys.argv[2])
@@ -236,12 +236,12 @@ FAULTY = {
         "The server has no room left on its disk.",
     ),
     "error of its own": (
-        "import precis.work_folder as w\ndef broken(*_): raise ZeroDivisionError('secret text')\n"
+        "import precis.storage as w\ndef broken(*_): raise ZeroDivisionError('secret text')\n"
         "w.WorkFolder.write_json = broken",
         "The compile ended with an error of its own (ZeroDivisionError)",
     ),
     "out of memory": (
-        "import precis.work_folder as w\ndef broken(*_): raise MemoryError\nw.WorkFolder.write_json = broken",
+        "import precis.storage as w\ndef broken(*_): raise MemoryError\nw.WorkFolder.write_json = broken",
         "needs more memory than there is",
     ),
 }
@@ -252,7 +252,7 @@ def test_a_compile_that_goes_wrong_says_why_and_the_same_file_goes_on(
     library, undisturbed, monkeypatch, fault
 ):
     code, told = FAULTY[fault]
-    script = f"{code}\nfrom precis.serve.compile_job import main\nmain()"
+    script = f"{code}\nfrom precis.serve.jobs.compile_job import main\nmain()"
 
     async def run():
         async with running(library) as jobs:
@@ -261,7 +261,7 @@ def test_a_compile_that_goes_wrong_says_why_and_the_same_file_goes_on(
             first = (await end_of(jobs))[-1]
             usable = jobs.usable(first)
             monkeypatch.setattr(
-                jobs_module, "COMPILE_COMMAND", (sys.executable, "-m", "precis.serve.compile_job")
+                jobs_module, "COMPILE_COMMAND", (sys.executable, "-m", "precis.serve.jobs.compile_job")
             )
             await jobs.add(make_job(jobs, "doc-2", key="same"))
             return first, usable, (await end_of(jobs, "doc-2"))[-1]
@@ -306,7 +306,7 @@ def test_deleting_removes_everything_and_ends_what_listens(library):
             await until(lambda: jobs.usable(job))
             await jobs.delete(job.id)
             assert not (await listener)[-1].is_final or (await listener)[-1].status == "cancelled"
-            with pytest.raises(UnknownDocumentError, match="There is no document 'doc-1'"):
+            with pytest.raises(UnknownJobError, match="There is no document 'doc-1'"):
                 jobs.get(job.id)
             assert not compiles()
             left = {path.name for path in library.rglob("*") if path.is_file()}
@@ -331,7 +331,7 @@ def test_a_compile_ends_with_its_server_and_never_runs_beside_another(library, t
         "settings": {},
         "questions": [],
     }
-    script = "import precis.serve.compile_job as job\njob.LOCK_SECONDS = {}\njob.main()"
+    script = "import precis.serve.jobs.compile_job as job\njob.LOCK_SECONDS = {}\njob.main()"
 
     def start(seconds):
         process = subprocess.Popen(
@@ -371,14 +371,14 @@ def test_a_run_that_goes_on_does_not_fall_back_to_the_first_soft_prompt(
         *(str(RECALL_MODEL), settings, list(QUESTIONS)),
     )
     first = []
-    monkeypatch.setattr("precis.serve.compile_job._publish_first", lambda *_: first.append(True))
+    monkeypatch.setattr("precis.compilation.pipeline._publish_first", lambda *_: first.append(True))
     with (tmp_path / "said").open("w") as output:
-        run(order, Said(output))
+        run(order, ProgressLines(output))
     assert bool(first) != published
     assert Artifact.open(library / "x.precis").manifest.confidence is not None
     said = [json.loads(line) for line in (tmp_path / "said").read_text().splitlines()]
     assert said[-1] == {"status": "ready"}
-    assert all(one.keys() <= jobs_module._HEARD | {"note"} for one in said)
+    assert all(one.keys() <= jobs_module._REPORTED | {"note"} for one in said)
 
 
 def test_a_file_of_somebody_elses_is_left_as_it_is(library):
@@ -515,9 +515,9 @@ def test_what_a_compile_says_wrongly_is_passed_over(library, asleep):
             await until(lambda: jobs.get(job.id).status == "running")
             before = jobs.get(job.id)
             for line in (b"Loading weights\n", b"[1, 2]\n", b"3\n", b"\xff\n", b""):
-                jobs._hear(job.id, line, 1.0)
+                jobs._on_line(job.id, line, 1.0)
             assert jobs.get(job.id) == before
-            jobs._hear(job.id, b'{"name": "../evil", "id": "x", "done": 3}\n', 1.0)
+            jobs._on_line(job.id, b'{"name": "../evil", "id": "x", "done": 3}\n', 1.0)
             assert jobs.get(job.id) == replace(before, done=3, seconds_spent=1.0)
 
     asyncio.run(run())
@@ -525,9 +525,9 @@ def test_what_a_compile_says_wrongly_is_passed_over(library, asleep):
 
 def test_the_time_left_goes_by_the_speed_of_this_run(monkeypatch, tmp_path):
     now = [0.0]
-    monkeypatch.setattr("precis.serve.compile_job.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("precis.serve.jobs.compile_job.time.monotonic", lambda: now[0])
     with (tmp_path / "out").open("w") as output:
-        said = Said(output)
+        said = ProgressLines(output)
         assert said.seconds_left() is None
         said.stage("training", 100)
         said.advance(40)  # of an earlier run

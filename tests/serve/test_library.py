@@ -10,8 +10,8 @@ import torch
 
 from precis.artifact import Artifact
 from precis.errors import SettingsError
+from precis.model.soft_prompt import EmbeddingPrompt
 from precis.serve.library import BrokenDocumentError, Library, UnknownDocumentError, model_of
-from precis.soft_prompt import EmbeddingPrompt
 from tests.conftest import make_model
 from tests.serve.running import wordy_artifact, wordy_model
 
@@ -61,7 +61,7 @@ def test_documents_are_opened_by_name(make_library, model, folder):
     torch.testing.assert_close(opened.prefix.keys, expected.keys)
     assert opened.prefix.next_position == expected.next_position
     assert opened.document.text == TEXTS[1]
-    assert opened.reading == model.chat.reading(TEXTS[1])
+    assert opened.reading == model.chat.document_prompt(TEXTS[1])
     assert [passage.text for passage in opened.passages.find("harbour", 3)] == [TEXTS[1]]
     assert library.open("doc-2").document is None
     assert [entry.text_kept for entry in library.entries.values()] == [True, True, False]
@@ -187,7 +187,7 @@ def test_the_model_is_the_one_that_the_files_name(folder, model):
     (folder / "noise.precis").write_bytes(b"noise")
     assert model_of(folder) == "wordy"
     wordy_artifact(make_model("llama"), TEXTS[0]).save(folder / "other.precis")
-    with pytest.raises(SettingsError, match=r"different models .*--model"):
+    with pytest.raises(SettingsError, match=r"different models .*say which"):
         model_of(folder)
     assert model_of(folder, "wordy") == "wordy"
     for path in folder.glob("*.precis"):

@@ -10,8 +10,8 @@ import torch
 
 from precis.artifact import Artifact
 from precis.compiled import load
-from precis.model_source import load_model
-from precis.recall import REFUSAL, recall
+from precis.model.loading import load_model
+from precis.text.recall import REFUSAL, recall
 from tests.conftest import RECALL_MODEL
 from tests.recall import answer_text, question_text
 from tests.serve.running import facts_of, limits, recall_artifact, serving
@@ -90,7 +90,7 @@ def test_answers_are_those_of_the_library_call(client, library, model):
             assert choice.finish_reason == said.finish_reason
             assert found.usage.completion_tokens == len(said.tokens)
             recalled = said.passages[0].text if number != 2 else ""
-            assert found.usage.prompt_tokens == len(model.chat.asking(question, recalled))
+            assert found.usage.prompt_tokens == len(model.chat.question_prompt(question, recalled))
             assert found.usage.total_tokens == found.usage.prompt_tokens + found.usage.completion_tokens
             assert found.precis["confidence"] == pytest.approx(said.confidence, rel=1e-4)
             assert found.precis["positions"] == said.prompt_positions
@@ -137,19 +137,19 @@ def test_a_conversation_goes_on_after_the_soft_prompt(client, library, model):
         {"role": "user", "content": [{"type": "text", "text": question_text(second, 0)}]},
     ]
     found = client.chat.completions.create(model="facts-0", messages=messages)
-    from precis.chat import Turn
+    from precis.model.chat import Turn
 
     turns = [Turn(question_text(first, 0), answer_text(first))]
     compiled = load(library / "facts-0.precis", model)
     # what was asked before tells what "it" may be
     recalled = recall(compiled.passages, question_text(second, 0), 1, before=question_text(first, 0))
-    prompt = model.chat.asking_on(turns, question_text(second, 0), "Be brief.", recalled.text)
+    prompt = model.chat.conversation_prompt(turns, question_text(second, 0), "Be brief.", recalled.text)
     given = compiled._given
     said = given.generate([prompt], max_tokens=64)[0]
     assert found.choices[0].message.content == model.chat.decode(said.tokens)
     assert found.usage.prompt_tokens == len(prompt)
     assert found.precis["passages"] == [asdict(passage) for passage in recalled.passages]
-    alone = model.chat.asking_on(turns, question_text(second, 0), "Be brief.")
+    alone = model.chat.conversation_prompt(turns, question_text(second, 0), "Be brief.")
     slots = compiled.artifact.manifest.slots
     assert found.precis["positions"] == slots + len(prompt) - len(alone) > slots
     # what the client got can be sent back as it is
@@ -224,7 +224,9 @@ def test_log_probabilities_are_the_models(client, library, model):
     question = question_text(facts_of(0)[0], 0)
     compiled = load(library / "facts-0.precis", model)
     recalled = recall(compiled.passages, question).text
-    said = compiled._given.generate([model.chat.asking(question, recalled)], max_tokens=64, top_k=5)[0]
+    said = compiled._given.generate([model.chat.question_prompt(question, recalled)], max_tokens=64, top_k=5)[
+        0
+    ]
     found = ask(client, question, logprobs=True, top_logprobs=5)
     content = found.choices[0].logprobs.content
     # the token that ends the answer is no part of it
@@ -288,14 +290,14 @@ def test_passages_are_what_an_answer_was_made_from(client, library, model):
     text = Artifact.open(library / "facts-0.precis").document().text
     assert all(text[one["start"] : one["end"]] == one["text"] for one in passages)
     in_order = " ".join(one["text"] for one in sorted(passages, key=lambda one: one["start"]))
-    assert found.usage.prompt_tokens == len(model.chat.asking(question, in_order))
+    assert found.usage.prompt_tokens == len(model.chat.question_prompt(question, in_order))
     # the file's confidence was measured with one passage
     assert found.precis["confidence"] is None
     chunks = streamed(client, question, extra_body={"precis": {"recall": 2}})
     assert chunks[-1].precis["passages"] == passages
     off = ask(client, question, extra_body={"precis": {"recall": 0}})
     assert off.precis["passages"] == []
-    assert off.usage.prompt_tokens == len(model.chat.asking(question))
+    assert off.usage.prompt_tokens == len(model.chat.question_prompt(question))
     assert off.precis["positions"] == Artifact.open(library / "facts-0.precis").manifest.slots
     assert off.precis["confidence"] is None
 
@@ -304,7 +306,7 @@ def test_a_question_without_a_word_of_the_document_recalls_nothing(client, model
     found = ask(client, "Zzyzx?")
     assert found.precis["passages"] == []
     assert found.precis["recall"] == 1
-    assert found.usage.prompt_tokens == len(model.chat.asking("Zzyzx?"))
+    assert found.usage.prompt_tokens == len(model.chat.question_prompt("Zzyzx?"))
 
 
 def test_an_answer_under_the_threshold_is_withheld(client, library, model):
@@ -379,7 +381,7 @@ def test_errors_are_the_clients_own_exceptions(client):
     with pytest.raises(openai.BadRequestError) as kept:
         ask(client, question, "facts-2", extra_body={"precis": {"recall": 1}})
     assert kept.value.param == "precis.recall"
-    assert "without --no-text" in str(kept.value)
+    assert "with its text" in str(kept.value)
     with pytest.raises(openai.BadRequestError) as kept:
         ask(client, question, "facts-2", extra_body={"precis": {"from": "document"}})
     assert kept.value.param == "precis.from"

@@ -12,9 +12,9 @@ import httpx2
 import pytest
 import torch
 
-from precis.model_source import load_model
-from precis.recall import REFUSAL
-from precis.serve import jobs as jobs_module
+from precis.model.loading import load_model
+from precis.serve.jobs import queue as jobs_module
+from precis.text.recall import REFUSAL
 from tests.conftest import RECALL_MODEL
 from tests.recall import answer_text, document_text, make_facts, question_text
 from tests.serve.running import facts_of, limits, recall_artifact, serving, wordy_artifact, wordy_model

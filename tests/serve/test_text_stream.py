@@ -4,8 +4,8 @@ import random
 
 import pytest
 
-from precis.serve.engine import Chosen
-from precis.serve.text_stream import TextStream, token_bytes
+from precis.serve.engine.engine import Chosen
+from precis.serve.engine.text_stream import TextStream, token_bytes
 from tests.conftest import make_tokenizer
 
 TOKENIZER = make_tokenizer()

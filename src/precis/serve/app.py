@@ -18,27 +18,26 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Match, Mount
 
-from precis.confidence import Calibration
-from precis.language_model import LanguageModel
-from precis.model_source import load_model
-from precis.recall import RECALL
-from precis.serve import completions, documents
-from precis.serve.access import Access, check_exposure
-from precis.serve.api_error import ApiError, error_body
-from precis.serve.jobs import Jobs
-from precis.serve.library import BrokenDocumentError, Entry, UnknownDocumentError, model_of
-from precis.serve.limits import BodyLimit, Limits
-from precis.serve.metrics import Metrics, Watch
-from precis.serve.page_files import add_page
-from precis.serve.requests import refusal
-from precis.serve.responses import (
+from precis.model.language_model import LanguageModel
+from precis.model.loading import load_model
+from precis.serve.api import completions, documents
+from precis.serve.api.access import Access, check_exposure
+from precis.serve.api.api_error import ApiError, error_body
+from precis.serve.api.limits import BodyLimit, Limits
+from precis.serve.api.page_files import add_page
+from precis.serve.api.requests import refusal
+from precis.serve.api.responses import (
     AboutModel,
     Health,
     ModelList,
     ModelObject,
     error_responses,
 )
+from precis.serve.jobs.queue import Jobs
+from precis.serve.library import BrokenDocumentError, Entry, UnknownDocumentError, model_of
+from precis.serve.metrics import Metrics, Watch
 from precis.serve.service import Service
+from precis.text.recall import RECALL
 
 # How the schema describes a server-sent event.
 _EVENT = {
@@ -155,7 +154,7 @@ def _add_about(app: FastAPI, metrics: Metrics) -> None:
         try:
             opened = await service.in_library(service.library.open, name)
         except (UnknownDocumentError, BrokenDocumentError) as error:
-            raise completions.told(error) from error
+            raise completions.api_error_of(error) from error
         return JSONResponse(_model_object(opened.entry))
 
     @app.get("/health", tags=["server"], responses=error_responses(Health, 403, 503))
@@ -164,7 +163,7 @@ def _add_about(app: FastAPI, metrics: Metrics) -> None:
         service: Service = request.app.state.service
         entries = service.library.entries.values()
         broken = [entry for entry in entries if not entry.usable]
-        told = {
+        found = {
             "status": "closing" if service.closing else "ok",
             "version": version("precis"),
             "model": service.model.name,
@@ -173,8 +172,8 @@ def _add_about(app: FastAPI, metrics: Metrics) -> None:
             "rows": service.engine.rows,
         }
         if not request.state.known:
-            told |= {"model": "", "broken": []}
-        return JSONResponse(told, 503 if service.closing else 200)
+            found |= {"model": "", "broken": []}
+        return JSONResponse(found, 503 if service.closing else 200)
 
     @app.get(
         "/metrics",
@@ -194,20 +193,20 @@ def _model_object(entry: Entry) -> dict[str, Any]:
     manifest = entry.manifest
     assert manifest is not None
     recall = RECALL if entry.text_kept else 0
-    calibration = None if manifest.confidence is None else Calibration.from_json(manifest.confidence)
+    calibration = manifest.confidence
     about = AboutModel(
-        document=manifest.document["name"],
-        document_tokens=manifest.document.get("tokens"),
+        document=manifest.document.name,
+        document_tokens=manifest.document.tokens,
         slots=manifest.slots,
         ratio=manifest.ratio,
-        recovery=manifest.fidelity.get("recovery"),
+        recovery=manifest.recovery,
         confidence=calibration is not None and calibration.recall == recall,
         text_kept=entry.text_kept,
         recall=recall,
-        base_model=manifest.model["name"],
+        base_model=manifest.model.name,
     )
-    told = ModelObject(id=entry.name, object="model", created=entry.created, owned_by="precis", precis=about)
-    return told.model_dump()
+    found = ModelObject(id=entry.name, object="model", created=entry.created, owned_by="precis", precis=about)
+    return found.model_dump()
 
 
 def _add_errors(app: FastAPI) -> None:

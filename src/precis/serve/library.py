@@ -19,16 +19,17 @@ from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 
-from precis.artifact import Artifact, Manifest
-from precis.chat import Chat
-from precis.confidence import Calibration
-from precis.document import Document
+from precis.artifact import Artifact
+from precis.calibration import Calibration
 from precis.errors import PrecisError, SettingsError
-from precis.language_model import LanguageModel
-from precis.passages import Passages
-from precis.prefix import Prefix
-from precis.serve.engine import ClosingError
+from precis.manifest import Manifest
+from precis.model.chat import Chat
+from precis.model.language_model import LanguageModel
+from precis.model.prefix import Prefix
+from precis.serve.engine.engine import ClosingError
 from precis.serve.logs import log
+from precis.text.document import Document
+from precis.text.passages import Passages
 
 SUFFIX = ".precis"
 # Memory that a character of a kept text takes, with the index of its passages.
@@ -139,7 +140,7 @@ class Opened:
     def reading(self) -> list[int]:
         """The tokens of the whole document, as the model reads it before a question."""
         assert self.document is not None
-        return self.chat.reading(self.document.text)
+        return self.chat.document_prompt(self.document.text)
 
 
 class Library:
@@ -247,12 +248,12 @@ class Library:
         names = [entry.name for entry in self._entries.values() if entry.usable]
         if not names:
             return f"There is no document {name!r}: the library is empty. Compile one into it first."
-        told = names
+        named = names
         if len(names) > NAMES_TOLD:
             near = difflib.get_close_matches(name, names, NAMES_TOLD, 0.5)
-            told = (near + [other for other in names if other not in near])[:NAMES_TOLD]
-        more = f" and {len(names) - len(told)} more (GET /v1/models)" if len(told) < len(names) else ""
-        return f"There is no document {name!r}. There is: {', '.join(told)}{more}."
+            named = (near + [other for other in names if other not in near])[:NAMES_TOLD]
+        more = f" and {len(names) - len(named)} more (GET /v1/models)" if len(named) < len(names) else ""
+        return f"There is no document {name!r}. There is: {', '.join(named)}{more}."
 
 
 def _broken(entry: Entry, error: Exception) -> Entry:
@@ -313,9 +314,10 @@ def model_of(folder: Path, wanted: str | None = None) -> str | None:
         except (SafetensorError, OSError, ValueError, KeyError, TypeError):
             continue
     if len(names) > 1:
-        told = "; ".join(f"{file} for {name}" for name, file in sorted(names.items()))
+        named = "; ".join(f"{file} for {name}" for name, file in sorted(names.items()))
         raise SettingsError(
-            f"The files in {folder} were compiled for different models ({told}). A server has one model: say "
-            "which with --model; files for others are then left out."
+            f"The files in {folder} were compiled for different models ({named}). A server has one model: "
+            "say which; files for others are then left out.",
+            settings=("model",),
         )
     return next(iter(names), None)

@@ -12,11 +12,11 @@ from prometheus_client.registry import Collector
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from precis.serve.api_error import ApiError
+from precis.serve.api.api_error import ApiError
 from precis.serve.logs import log_failure
 
 if TYPE_CHECKING:
-    from precis.serve.engine import Engine
+    from precis.serve.engine.engine import Engine
     from precis.serve.library import Library
 
 SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)

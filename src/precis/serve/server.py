@@ -123,7 +123,8 @@ def _listen(host: str, port: int) -> socket.socket:
     except OSError as error:
         raise SettingsError(
             f"The server cannot listen at {host}, port {port}: {error.strerror or error}. Choose another "
-            "--port (0: any that is free) or --host."
+            "port (0: any that is free) or host.",
+            settings=("port", "host"),
         ) from error
     return listening
 

@@ -11,11 +11,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-from precis.chat import Chat
-from precis.language_model import LanguageModel
-from precis.serve.engine import Engine
+from precis.model.chat import Chat
+from precis.model.language_model import LanguageModel
+from precis.serve.api.limits import Limits
+from precis.serve.engine.engine import Engine
 from precis.serve.library import Library
-from precis.serve.limits import Limits
 from precis.serve.metrics import Metrics
 
 Result = TypeVar("Result")

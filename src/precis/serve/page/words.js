@@ -3,17 +3,15 @@
 /** The parts of a compile as they are shown, with the server's names of what belongs to each. */
 export const PARTS = [
   { title: "Asking", stages: ["asking"] },
-  { title: "Answering", stages: ["reading", "teaching"] },
-  { title: "Condensing", stages: ["warm start", "scoring", "fitting"] },
+  { title: "Answering", stages: ["teaching"] },
+  { title: "Condensing", stages: ["scoring", "fitting"] },
   { title: "Training", stages: ["training"] },
   { title: "Calibrating", stages: ["calibrating"] },
 ];
 
 const DOING = {
   asking: "The model writes questions about every part of the document.",
-  reading: "The model reads the whole document.",
   teaching: "It answers the questions with the whole document before it. These are the answers to learn.",
-  "warm start": "What the answers depend on most is picked out of all that was read.",
   scoring: "What the answers depend on most is picked out of all that was read.",
   fitting: "What was picked is fitted, so that it says what the whole document says.",
   training: "The soft prompt learns to give the same answers without the document.",

@@ -1,0 +1,5 @@
+"""Run the command line: `python -m precis`."""
+
+from precis.cli.app import main
+
+main()

@@ -1,0 +1,1 @@
+"""Compiling a document into σ: self-study, teacher, warm start, training."""

@@ -1,0 +1,1 @@
+"""Attention of many short rows over one long prefix that they share."""

@@ -1,0 +1,1 @@
+"""What the server says over HTTP: the documents' and the OpenAI-compatible endpoints."""

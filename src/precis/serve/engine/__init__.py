@@ -1,0 +1,1 @@
+"""Answering many requests together, in shared passes of the model."""

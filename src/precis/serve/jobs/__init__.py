@@ -1,0 +1,1 @@
+"""Compiling uploaded documents, one after another, in a process of their own."""

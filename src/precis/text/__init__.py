@@ -1,0 +1,1 @@
+"""Documents as text: reading files, cutting them into sentences and passages, and finding passages."""
