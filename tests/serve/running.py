@@ -90,7 +90,7 @@ class Running:
     service: Service
     loop: asyncio.AbstractEventLoop
     thread: threading.Thread
-    said: list[str]
+    announced: list[str]
 
     def client(self, **settings) -> openai.OpenAI:
         """Give an official client, which tries everything once only."""
@@ -110,8 +110,8 @@ def serving(
     """Run a server; at the end it must end, too."""
     chosen = ServerSettings(library, port=0, limits=limits or Limits(), **settings)
     app = create_app(chosen, model)
-    said: list[str] = []
-    server = Server(app, chosen, said.append)
+    announced: list[str] = []
+    server = Server(app, chosen, announced.append)
     listening = _listen("127.0.0.1", 0)
     loops: list[asyncio.AbstractEventLoop] = []
 
@@ -121,9 +121,9 @@ def serving(
 
     thread = threading.Thread(target=lambda: asyncio.run(run()), daemon=True)
     thread.start()
-    until(lambda: said or not thread.is_alive())  # what it says is the last of its start
-    assert said, app.state.failure
-    running = Running(server.address, server, app.state.service, loops[0], thread, said)
+    until(lambda: announced or not thread.is_alive())  # the announcement is the last step of a start
+    assert announced, app.state.failure
+    running = Running(server.address, server, app.state.service, loops[0], thread, announced)
     try:
         yield running
     finally:

@@ -176,8 +176,8 @@ def test_stop_strings_end_an_answer_and_are_not_part_of_it(server):
         stops = [text[place : place + draw.randrange(1, 4)], "never said"]
         whole = answer(server, stop=stops, **asked)
         events, _ = ask(server, stop=stops, stream=True, **asked).events()
-        said = whole["message"]["content"]
-        assert said == text_of(events) == text[: text.index(stops[0])].rstrip()
+        shown = whole["message"]["content"]
+        assert shown == text_of(events) == text[: text.index(stops[0])].rstrip()
         assert whole["finish_reason"] == "stop"
         pieces = [event["choices"][0]["delta"].get("content") or "" for event in events]
         assert not any(stops[0] in "".join(pieces[:end]) for end in range(len(pieces)))
@@ -225,11 +225,11 @@ def test_passages_are_found_in_the_librarys_thread(server, monkeypatch):
         return find(*given)
 
     monkeypatch.setattr(Passages, "find", watched)
-    told = ask(server, content="which lamp?").json()["precis"]
-    assert "the lamp is red" in told["passages"][0]["text"]
+    about = ask(server, content="which lamp?").json()["precis"]
+    assert "the lamp is red" in about["passages"][0]["text"]
     assert [name.startswith("precis-library") for name in threads] == [True]
-    told = ask(server, content="which lamp?", model="other").json()["precis"]
-    assert (told["passages"], told["recall"]) == ([], 0)
+    about = ask(server, content="which lamp?", model="other").json()["precis"]
+    assert (about["passages"], about["recall"]) == ([], 0)
     assert len(threads) == 1
 
 
@@ -763,9 +763,9 @@ def test_mistakes_in_the_command_get_a_sentence(tmp_path, surroundings, library)
     assert "cannot be read" in fails(library, "--api-key-file", tmp_path / "none")
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        told = fails(tmp_path, "--port", port, "--model", RECALL_MODEL)
-    assert f"port {port}" in told
-    assert "Address already in use" in told
+        message = fails(tmp_path, "--port", port, "--model", RECALL_MODEL)
+    assert f"port {port}" in message
+    assert "Address already in use" in message
 
 
 def test_the_file_on_disk_is_what_is_served(library, model):

@@ -21,9 +21,9 @@ from starlette.testclient import TestClient
 from precis.artifact import Artifact
 from precis.serve.api import documents
 from precis.serve.api.api_error import ApiError
-from precis.serve.api.documents import safe_name, shown_filename
 from precis.serve.api.limits import BodyLimit, Limits
-from precis.serve.jobs import queue as jobs_module
+from precis.serve.api.uploads import safe_name, shown_filename
+from precis.serve.jobs import check_process, compile_process
 from precis.serve.jobs.queue import Jobs
 from tests.conftest import RECALL_MODEL
 from tests.recall import document_text, make_facts, question_text
@@ -39,7 +39,7 @@ pytestmark = pytest.mark.usefixtures("surroundings")
 def asleep(monkeypatch):
     """Compiles that never get anywhere."""
     sleeper = (sys.executable, "-c", "import sys; sys.stdin.read()")
-    monkeypatch.setattr(jobs_module, "COMPILE_COMMAND", sleeper)
+    monkeypatch.setattr(compile_process, "COMPILE_COMMAND", sleeper)
 
 
 def make_app(library, **settings):
@@ -55,10 +55,10 @@ def make_app(library, **settings):
     app = FastAPI(lifespan=lifespan)
     app.include_router(documents.router)
 
-    async def told(_: Request, error: ApiError):
+    async def refused(_: Request, error: ApiError):
         return error.response()
 
-    app.add_exception_handler(ApiError, told)
+    app.add_exception_handler(ApiError, refused)
     app.add_middleware(BodyLimit, limits=Limits(upload_bytes=100_000), uploads=frozenset({"/v1/documents"}))
     return app
 
@@ -90,7 +90,13 @@ def test_an_upload_is_taken_and_listed(client, library):
     assert client.get(f"/v1/documents/{document['id']}").json()["name"] == "guide"
     job = client.app.state.jobs.get(document["id"])
     assert (job.settings, job.questions) == ({"ratio": 5.0, "minutes": 2.0}, ("Who?", "Why?"))
-    assert client.app.state.jobs.upload_of(job).read_bytes() == b"The harbour is red."
+    assert client.app.state.jobs.folder.upload_of(job).read_bytes() == b"The harbour is red."
+
+
+def test_fields_that_are_left_empty_say_nothing(client):
+    document = send(client, name="", ratio="", slots="", minutes="", questions="").json()
+    job = client.app.state.jobs.get(document["id"])
+    assert (document["name"], job.settings, job.questions) == ("harbour", {}, ())
 
 
 def word_file():
@@ -130,27 +136,27 @@ REFUSED = {
 
 @pytest.mark.parametrize("kind", REFUSED)
 def test_what_cannot_be_read_is_refused_with_the_reason(client, library, kind):
-    filename, content, status, told = REFUSED[kind]
+    filename, content, status, reason = REFUSED[kind]
     got, error = error_of(send(client, content, filename))
     assert (got, error["param"]) == (status, "file")
-    assert told in error["message"]
+    assert reason in error["message"]
     assert str(library) not in error["message"]
     assert client.get("/v1/documents").json()["data"] == []
-    assert list(client.app.state.jobs.uploads.iterdir()) == []
+    assert list(client.app.state.jobs.folder.uploads.iterdir()) == []
 
 
 def test_a_file_that_breaks_its_reader_is_refused(client, monkeypatch):
     for script in ("import os; os.kill(os.getpid(), 11)", "print('{}')", "raise MemoryError"):
-        monkeypatch.setattr(jobs_module, "CHECK_COMMAND", (sys.executable, "-c", script))
+        monkeypatch.setattr(check_process, "CHECK_COMMAND", (sys.executable, "-c", script))
         status, error = error_of(send(client))
         assert (status, error["code"]) == (422, "unreadable_document")
         assert "reading it failed" in error["message"]
-    monkeypatch.setattr(jobs_module, "CHECK_COMMAND", (sys.executable, "-c", "while True: pass"))
-    monkeypatch.setattr(jobs_module, "READING_SECONDS", 0.2)
+    monkeypatch.setattr(check_process, "CHECK_COMMAND", (sys.executable, "-c", "while True: pass"))
+    monkeypatch.setattr(check_process, "READING_SECONDS", 0.2)
     status, error = error_of(send(client))
     assert status == 422
     assert "longer than 0 seconds" in error["message"]
-    assert list(client.app.state.jobs.uploads.iterdir()) == []
+    assert list(client.app.state.jobs.folder.uploads.iterdir()) == []
 
 
 def test_what_unpacks_to_too_much_is_refused(client):
@@ -183,10 +189,10 @@ WRONG_FIELDS = {
 
 @pytest.mark.parametrize("wrong", WRONG_FIELDS)
 def test_a_wrong_field_is_named(client, wrong):
-    fields, param, told = WRONG_FIELDS[wrong]
+    fields, param, reason = WRONG_FIELDS[wrong]
     status, error = error_of(send(client, **fields))
     assert (status, error["param"]) == (400, param)
-    assert told in error["message"]
+    assert reason in error["message"]
 
 
 def test_a_body_of_another_kind_is_refused(client):
@@ -214,7 +220,7 @@ def test_too_large_a_body_is_refused_whether_it_says_so_or_not(client):
 
     kind = {"content-type": "multipart/form-data; boundary=b"}
     assert client.post("/v1/documents", content=pieces(), headers=kind).status_code == 413
-    assert list(client.app.state.jobs.uploads.iterdir()) == []
+    assert list(client.app.state.jobs.folder.uploads.iterdir()) == []
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO])
@@ -226,7 +232,7 @@ def test_where_the_disk_gives_out_the_upload_is_refused_whole(client, monkeypatc
     status, error = error_of(send(client))
     assert status == 507
     assert ("disk is full" in error["message"]) == (number == errno.ENOSPC)
-    assert list(client.app.state.jobs.uploads.iterdir()) == []
+    assert list(client.app.state.jobs.folder.uploads.iterdir()) == []
     monkeypatch.undo()
     assert client.get("/v1/documents").json()["data"] == []
 
@@ -266,8 +272,8 @@ def test_no_name_leads_out_of_the_library(client, library):
         document = response.json()
         names.append(document["name"])
         job = client.app.state.jobs.get(document["id"])
-        assert client.app.state.jobs.artifact_of(job).parent == library
-        assert client.app.state.jobs.upload_of(job).parent == library / ".precis-serve" / "uploads"
+        assert client.app.state.jobs.folder.artifact_of(job).parent == library
+        assert client.app.state.jobs.folder.upload_of(job).parent == library / ".precis-serve" / "uploads"
         assert "/" not in document["filename"]
         assert "\\" not in document["filename"]
     assert len(set(names)) == 4
@@ -378,7 +384,7 @@ def test_a_listener_that_goes_away_leaves_nothing_behind(server, asleep):
     path = f"/v1/documents/{document['id']}/events"
 
     def waiting():
-        return sum(len(changed._waiters) for changed in server.jobs._changed.values())
+        return server.jobs.records.watchers
 
     def until(condition):
         deadline = time.monotonic() + PATIENCE
@@ -417,7 +423,7 @@ def test_listeners_do_not_hold_up_the_servers_end(library, asleep):
         with client.stream("GET", f"/v1/documents/{document['id']}/events") as response:
             events = events_of(response)
             next(events)
-            loop[0].call_soon_threadsafe(app.state.jobs.let_go)
+            loop[0].call_soon_threadsafe(app.state.jobs.release_watchers)
             for _ in events:
                 pass
         server.should_exit = True

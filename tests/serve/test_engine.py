@@ -50,8 +50,8 @@ def make_engine(model):
         assert not engine._thread.is_alive()
 
 
-class Heard:
-    """Collects what the engine tells of one request."""
+class Recorder:
+    """Collects what the engine reports of one request."""
 
     def __init__(self):
         self.events = queue.SimpleQueue()
@@ -97,10 +97,10 @@ def test_many_requests_together_say_what_each_says_alone(make_engine, model, pre
         for n in range(40)
     ]
     engine = make_engine()
-    heard = [Heard() for _ in works]
-    for work, one in zip(works, heard, strict=True):
+    recorder = [Recorder() for _ in works]
+    for work, one in zip(works, recorder, strict=True):
         engine.submit(work, one)
-    for work, one in zip(works, heard, strict=True):
+    for work, one in zip(works, recorder, strict=True):
         one.wait()
         assert one.ids() == alone(model, work)
         for chosen in one.tokens[0]:
@@ -108,24 +108,24 @@ def test_many_requests_together_say_what_each_says_alone(make_engine, model, pre
             assert (chosen.entropy is not None) == work.entropies
         assert one.ends[0] == Ended(one.tokens[0][-1].ends)
     assert engine.rows == 0
-    assert engine.steps < sum(len(one.ids()) for one in heard) / 3
+    assert engine.steps < sum(len(one.ids()) for one in recorder) / 3
 
 
 def test_rows_of_one_request_end_by_themselves(make_engine, model, prefixes):
     work = Work(prefixes[0], [30, 31], 12, tuple(Sampling(1.5, 1.0, seed) for seed in range(4)))
-    heard = Heard()
+    recorder = Recorder()
     engine = make_engine()
-    engine.submit(work, heard)
-    heard.wait(4)
+    engine.submit(work, recorder)
+    recorder.wait(4)
     for place in range(4):
-        assert heard.ids(place) == alone(model, work, place)
+        assert recorder.ids(place) == alone(model, work, place)
 
 
 def test_a_long_prompt_and_a_text_are_read_between_the_steps_of_others(make_engine, model, prefixes):
     text = [20 + k % 250 for k in range(900)]
     long_prompt = [25 + k % 200 for k in range(1000)]
     engine = make_engine()
-    short, reading = Heard(), Heard()
+    short, reading = Recorder(), Recorder()
     engine.submit(Work(prefixes[0], [30], 3000, GREEDY), short)
     work = Work(model.empty_prefix(), long_prompt, 6, GREEDY, text=Text("a", text))
     assert work.end == 1900
@@ -140,7 +140,7 @@ def test_a_long_prompt_and_a_text_are_read_between_the_steps_of_others(make_engi
     assert short.events.qsize() >= 7
     # the text is known now: asking again reads the prompt alone
     steps = engine.steps
-    again = Heard()
+    again = Recorder()
     engine.submit(Work(model.empty_prefix(), [30], 1, GREEDY, text=Text("a", text)), again)
     again.wait()
     assert again.ids() == alone(model, Work(model.prefill(text), [30], 1, GREEDY))
@@ -153,11 +153,11 @@ def test_two_that_ask_about_one_text_read_it_once(make_engine, model, monkeypatc
     prefill = model.prefill
     monkeypatch.setattr(model, "prefill", lambda tokens, after: chunks.append(1) or prefill(tokens, after))
     engine = make_engine()
-    heard = [Heard() for _ in range(5)]
+    recorder = [Recorder() for _ in range(5)]
     works = [Work(model.empty_prefix(), [30 + n], 3, GREEDY, text=Text("t", text)) for n in range(5)]
-    for work, one in zip(works, heard, strict=True):
+    for work, one in zip(works, recorder, strict=True):
         engine.submit(work, one)
-    for one in heard:
+    for one in recorder:
         one.wait()
     assert len(chunks) == 3
 
@@ -165,11 +165,11 @@ def test_two_that_ask_about_one_text_read_it_once(make_engine, model, monkeypatc
 def test_a_text_that_is_larger_than_the_memory_is_not_kept(make_engine, model):
     engine = make_engine(memory=600)
     for key in ("a", "b", "c"):
-        heard = Heard()
+        recorder = Recorder()
         text = Text(key, [20 + k % 250 for k in range(400)])
-        engine.submit(Work(model.empty_prefix(), [30], 2, GREEDY, text=text), heard)
-        heard.wait()
-        assert isinstance(heard.ends[0], Ended)
+        engine.submit(Work(model.empty_prefix(), [30], 2, GREEDY, text=text), recorder)
+        recorder.wait()
+        assert isinstance(recorder.ends[0], Ended)
     assert list(engine._texts) == ["c"]
 
 
@@ -177,22 +177,22 @@ def test_who_reads_by_turns_is_not_held_up_by_who_reads_long(make_engine, model,
     engine = make_engine()
     ended = queue.SimpleQueue()
 
-    def listener(name):
+    def on_event_of(name):
         return lambda place, event: ended.put(name) if isinstance(event, Ended) else None
 
     long_text = Text("long", [20 + k % 250 for k in range(3500)])
-    engine.submit(Work(model.empty_prefix(), [30], 1, GREEDY, text=long_text), listener("long"))
+    engine.submit(Work(model.empty_prefix(), [30], 1, GREEDY, text=long_text), on_event_of("long"))
     short_text = Text("short", [20 + k % 250 for k in range(300)])
-    engine.submit(Work(model.empty_prefix(), [30], 1, GREEDY, text=short_text), listener("short"))
+    engine.submit(Work(model.empty_prefix(), [30], 1, GREEDY, text=short_text), on_event_of("short"))
     assert [ended.get(timeout=PATIENCE), ended.get(timeout=PATIENCE)] == ["short", "long"]
 
 
 def test_dropping_frees_a_row_at_once_wherever_it_is(make_engine, model, prefixes):
     engine = make_engine(places=2)
-    at_work, waiting, reading, other = Heard(), Heard(), Heard(), Heard()
+    at_work, waiting, reading, other = Recorder(), Recorder(), Recorder(), Recorder()
     tickets = [
-        engine.submit(Work(prefixes[0], [30], 3000, (Sampling(1.0, 1.0, seed),) * 2), heard)
-        for seed, heard in ((1, at_work), (2, waiting))
+        engine.submit(Work(prefixes[0], [30], 3000, (Sampling(1.0, 1.0, seed),) * 2), recorder)
+        for seed, recorder in ((1, at_work), (2, waiting))
     ]
     text = Text("x", [20] * 3000)
     tickets.append(engine.submit(Work(model.empty_prefix(), [30], 5, GREEDY, text=text), reading))
@@ -216,27 +216,27 @@ def test_dropping_frees_a_row_at_once_wherever_it_is(make_engine, model, prefixe
 
 def test_one_row_of_a_request_can_be_dropped(make_engine, model, prefixes):
     work = Work(prefixes[0], [30], 200, tuple(Sampling(1.0, 1.0, seed) for seed in range(3)))
-    heard, engine = Heard(), make_engine()
-    ticket = engine.submit(work, heard)
-    while len(heard.tokens.get(1, [])) < 3:
-        heard.take()
+    recorder, engine = Recorder(), make_engine()
+    ticket = engine.submit(work, recorder)
+    while len(recorder.tokens.get(1, [])) < 3:
+        recorder.take()
     engine.drop(ticket, 1)
-    heard.wait(2)
-    assert heard.ends.keys() == {0, 2}
-    assert heard.ids(0) == alone(model, work, 0)
-    assert heard.ids(2) == alone(model, work, 2)
+    recorder.wait(2)
+    assert recorder.ends.keys() == {0, 2}
+    assert recorder.ids(0) == alone(model, work, 0)
+    assert recorder.ids(2) == alone(model, work, 2)
     assert engine.rows == 0
 
 
 def test_beyond_its_bound_it_is_busy_and_says_for_how_long(make_engine, prefixes):
     engine = make_engine(most_rows=3)
     works = [Work(prefixes[0], [30], 3000, (Sampling(1.0, 1.0, seed),)) for seed in range(4)]
-    tickets = [engine.submit(work, Heard()) for work in works[:3]]
+    tickets = [engine.submit(work, Recorder()) for work in works[:3]]
     with pytest.raises(BusyError) as busy:
-        engine.submit(works[3], Heard())
+        engine.submit(works[3], Recorder())
     assert 1 <= busy.value.retry_s <= 60
     engine.drop(tickets[0])
-    engine.submit(works[3], Heard())
+    engine.submit(works[3], Recorder())
     for ticket in tickets:
         engine.drop(ticket)
 
@@ -252,7 +252,7 @@ def test_a_failing_pass_fails_those_in_it_and_no_one_else(make_engine, model, pr
         return forward(tokens, rows, wanted)
 
     monkeypatch.setattr(model, "forward", failing)
-    long, bad, bad_text, after = Heard(), Heard(), Heard(), Heard()
+    long, bad, bad_text, after = Recorder(), Recorder(), Recorder(), Recorder()
     work = Work(prefixes[0], [30], 400, (Sampling(1.0, 0.9, 5),))
     engine.submit(work, long)
     while not long.tokens:
@@ -276,14 +276,14 @@ def test_a_failing_pass_fails_those_in_it_and_no_one_else(make_engine, model, pr
 
 def test_a_failing_step_fails_all_in_it_and_what_waits_goes_on(make_engine, model, prefixes, monkeypatch):
     engine = make_engine(places=2)
-    first, waiting = [Heard(), Heard()], Heard()
-    for seed, heard in enumerate(first):
-        engine.submit(Work(prefixes[seed], [30], 3000, (Sampling(1.0, 1.0, seed),)), heard)
+    first, waiting = [Recorder(), Recorder()], Recorder()
+    for seed, recorder in enumerate(first):
+        engine.submit(Work(prefixes[seed], [30], 3000, (Sampling(1.0, 1.0, seed),)), recorder)
     work = Work(prefixes[0], [40], 6, GREEDY)
     engine.submit(work, waiting)
-    for heard in first:
-        while not heard.tokens:
-            heard.take()
+    for recorder in first:
+        while not recorder.tokens:
+            recorder.take()
     once = threading.Event()
     forward = model.forward
 
@@ -294,31 +294,31 @@ def test_a_failing_step_fails_all_in_it_and_what_waits_goes_on(make_engine, mode
         return forward(tokens, rows, wanted)
 
     monkeypatch.setattr(model, "forward", failing)
-    for heard in first:
-        assert isinstance(heard.wait().ends[0], Failed)
+    for recorder in first:
+        assert isinstance(recorder.wait().ends[0], Failed)
     monkeypatch.setattr(model, "forward", forward)
     assert waiting.wait().ids() == alone(model, work)
 
 
 def test_a_prompt_that_does_not_fit_fails_in_words(make_engine, model, prefixes):
-    heard = Heard()
-    make_engine().submit(Work(prefixes[0], [30] * 5000, 5, GREEDY), heard)
-    error = heard.wait().ends[0].error
+    recorder = Recorder()
+    make_engine().submit(Work(prefixes[0], [30] * 5000, 5, GREEDY), recorder)
+    error = recorder.wait().ends[0].error
     assert isinstance(error, PrecisError)
     assert not isinstance(error, EngineError)
     assert "fit" in str(error)
 
 
 def test_a_listener_that_fails_takes_down_its_own_request_only(make_engine, model, prefixes):
-    engine, heard = make_engine(), Heard()
+    engine, recorder = make_engine(), Recorder()
 
     def failing(place, event):
         raise ValueError
 
     engine.submit(Work(prefixes[0], [30], 100, GREEDY), failing)
     work = Work(prefixes[0], [31], 5, GREEDY)
-    engine.submit(work, heard)
-    assert heard.wait().ids() == alone(model, work)
+    engine.submit(work, recorder)
+    assert recorder.wait().ids() == alone(model, work)
     until(lambda: engine.rows == 0)
 
 
@@ -333,25 +333,25 @@ def test_others_can_use_the_model_between_steps(make_engine, model):
 
 
 def test_closing_finishes_what_runs_within_its_time_and_refuses_the_rest(make_engine, model, prefixes):
-    engine, heard, late = make_engine(), Heard(), Heard()
+    engine, recorder, late = make_engine(), Recorder(), Recorder()
     work = Work(prefixes[0], [30], 50, GREEDY)
-    engine.submit(work, heard)
+    engine.submit(work, recorder)
     engine.submit(Work(prefixes[0], [30], 3900, GREEDY), late)
     engine.refuse()
     with pytest.raises(ClosingError):
-        engine.submit(work, Heard())
-    heard.wait()
-    assert heard.ids() == alone(model, work)
+        engine.submit(work, Recorder())
+    recorder.wait()
+    assert recorder.ids() == alone(model, work)
     engine.close(0.05)
     assert isinstance(late.wait().ends[0].error, ClosingError)
 
 
 def test_prefixes_of_unlike_length_do_not_work_side_by_side(make_engine, model, prefixes, monkeypatch):
     monkeypatch.setattr(engine_module, "NARROWEST_LANE", 100)
-    engine, heard = make_engine(), [Heard() for _ in range(5)]
+    engine, recorder = make_engine(), [Recorder() for _ in range(5)]
     works = [Work(prefix, [30], 8, GREEDY) for prefix in prefixes]
-    for work, one in zip(works, heard, strict=True):
+    for work, one in zip(works, recorder, strict=True):
         engine.submit(work, one)
-    for work, one in zip(works, heard, strict=True):
+    for work, one in zip(works, recorder, strict=True):
         assert one.wait().ids() == alone(model, work)
     assert sorted(engine._lanes) == [100, 400, 1600]

@@ -16,9 +16,11 @@ from filelock import FileLock
 
 from precis.artifact import Artifact
 from precis.errors import SettingsError, StorageError
-from precis.serve.jobs import queue as jobs_module
-from precis.serve.jobs.compile_job import Order, ProgressLines, run
-from precis.serve.jobs.queue import Job, Jobs, QueueFullError, UnknownJobError
+from precis.serve.jobs import compile_process
+from precis.serve.jobs.compile_job import ProgressLines, run
+from precis.serve.jobs.job import Job, QueueFullError, UnknownJobError
+from precis.serve.jobs.order import Order
+from precis.serve.jobs.queue import Jobs
 from tests.conftest import RECALL_MODEL
 from tests.recall import document_text, make_facts, question_text
 from tests.serve.conftest import surround
@@ -42,8 +44,8 @@ async def running(library, **settings):
 
 
 def make_job(jobs, id="doc-1", text=None, **changes):
-    jobs.uploads.mkdir(parents=True, exist_ok=True)
-    (jobs.uploads / f"{id}.md").write_text(document_text(FACTS) if text is None else text)
+    jobs.folder.uploads.mkdir(parents=True, exist_ok=True)
+    (jobs.folder.uploads / f"{id}.md").write_text(document_text(FACTS) if text is None else text)
     values = {
         "id": id,
         "name": "facts",
@@ -94,7 +96,7 @@ def undisturbed(tmp_path_factory):
             async with running(library) as jobs:
                 job = await jobs.add(make_job(jobs))
                 seen = await end_of(jobs)
-                await until(lambda: not jobs.work_of(job).exists())
+                await until(lambda: not jobs.folder.work_of(job).exists())
                 return seen
 
         return (asyncio.run(run()), library)
@@ -158,7 +160,7 @@ def test_a_killed_server_loses_no_document_and_goes_on(library, undisturbed):
             await jobs.add(make_job(jobs, "doc-2", name="other"))
 
     with pytest.MonkeyPatch.context() as patch:  # what is queued by a server that dies before it begins
-        patch.setattr(jobs_module, "COMPILE_COMMAND", SLEEPER)
+        patch.setattr(compile_process, "COMPILE_COMMAND", SLEEPER)
         asyncio.run(enqueue())
     for kept, count in (("gold-*", 1), ("training-*", 2)):  # the first σ leaves a training-* of its own
         server = subprocess.Popen(
@@ -196,7 +198,7 @@ def test_a_killed_compile_goes_on(library, undisturbed):
     async def run():
         async with running(library) as jobs:
             job = await jobs.add(make_job(jobs))
-            await until(lambda: list(jobs.work_of(job).glob("*/gold-*")))
+            await until(lambda: list(jobs.folder.work_of(job).glob("*/gold-*")))
             (child,) = compiles()
             child.kill()
             return await end_of(jobs)
@@ -211,7 +213,7 @@ def test_one_that_dies_every_time_fails_and_the_next_goes_on(library, monkeypatc
 
     async def run():
         async with running(library) as jobs:
-            monkeypatch.setattr(jobs_module, "COMPILE_COMMAND", dying)
+            monkeypatch.setattr(compile_process, "COMPILE_COMMAND", dying)
             await jobs.add(make_job(jobs))
             first = (await end_of(jobs))[-1]
             monkeypatch.undo()
@@ -251,24 +253,24 @@ FAULTY = {
 def test_a_compile_that_goes_wrong_says_why_and_the_same_file_goes_on(
     library, undisturbed, monkeypatch, fault
 ):
-    code, told = FAULTY[fault]
+    code, reason = FAULTY[fault]
     script = f"{code}\nfrom precis.serve.jobs.compile_job import main\nmain()"
 
     async def run():
         async with running(library) as jobs:
-            monkeypatch.setattr(jobs_module, "COMPILE_COMMAND", (sys.executable, "-c", script))
+            monkeypatch.setattr(compile_process, "COMPILE_COMMAND", (sys.executable, "-c", script))
             await jobs.add(make_job(jobs, key="same"))
             first = (await end_of(jobs))[-1]
             usable = jobs.usable(first)
             monkeypatch.setattr(
-                jobs_module, "COMPILE_COMMAND", (sys.executable, "-m", "precis.serve.jobs.compile_job")
+                compile_process, "COMPILE_COMMAND", (sys.executable, "-m", "precis.serve.jobs.compile_job")
             )
             await jobs.add(make_job(jobs, "doc-2", key="same"))
             return first, usable, (await end_of(jobs, "doc-2"))[-1]
 
     first, usable, second = asyncio.run(run())
     assert first.status == "failed"
-    assert told in first.error
+    assert reason in first.error
     assert str(library) not in first.error
     assert "secret" not in first.error
     assert not usable
@@ -321,7 +323,7 @@ def test_a_compile_ends_with_its_server_and_never_runs_beside_another(library, t
     jobs = Jobs(library, model=str(RECALL_MODEL))
     job = make_job(jobs)
     order = {
-        "upload": str(jobs.upload_of(job)),
+        "upload": str(jobs.folder.upload_of(job)),
         "filename": "x.md",
         "target": str(library / "x.precis"),
         "work": str(tmp_path / "work"),
@@ -343,9 +345,9 @@ def test_a_compile_ends_with_its_server_and_never_runs_beside_another(library, t
 
     with FileLock(tmp_path / "work.lock"):
         process = start(0.1)
-        said = json.loads(process.stdout.readline())
-        assert said["status"] == "failed"
-        assert "Another process still compiles this document" in said["error"]
+        report = json.loads(process.stdout.readline())
+        assert report["status"] == "failed"
+        assert "Another process still compiles this document" in report["error"]
         assert process.wait(PATIENCE) == 0
         process.stdin.close()
         waiting = start(PATIENCE)
@@ -372,20 +374,20 @@ def test_a_run_that_goes_on_does_not_fall_back_to_the_first_soft_prompt(
     )
     first = []
     monkeypatch.setattr("precis.compilation.pipeline._publish_first", lambda *_: first.append(True))
-    with (tmp_path / "said").open("w") as output:
+    with (tmp_path / "progress").open("w") as output:
         run(order, ProgressLines(output))
     assert bool(first) != published
     assert Artifact.open(library / "x.precis").manifest.confidence is not None
-    said = [json.loads(line) for line in (tmp_path / "said").read_text().splitlines()]
-    assert said[-1] == {"status": "ready"}
-    assert all(one.keys() <= jobs_module._REPORTED | {"note"} for one in said)
+    reports = [json.loads(line) for line in (tmp_path / "progress").read_text().splitlines()]
+    assert reports[-1] == {"status": "ready"}
+    assert all(one.keys() <= compile_process.REPORTED | {"note"} for one in reports)
 
 
 def test_a_file_of_somebody_elses_is_left_as_it_is(library):
     async def run():
         async with running(library) as jobs:
             (library / "FACTS.precis").write_text("mine")
-            assert jobs.free_name("facts") == "facts-2"
+            assert jobs.folder.free_name("facts", jobs.all()) == "facts-2"
             await jobs.add(make_job(jobs))
             (library / "facts-2.precis").write_text("mine, too")
             return (await end_of(jobs))[-1]
@@ -399,7 +401,7 @@ def test_a_file_of_somebody_elses_is_left_as_it_is(library):
 @pytest.fixture
 def asleep(monkeypatch):
     """Compiles that never get anywhere."""
-    monkeypatch.setattr(jobs_module, "COMPILE_COMMAND", SLEEPER)
+    monkeypatch.setattr(compile_process, "COMPILE_COMMAND", SLEEPER)
 
 
 def test_a_second_server_is_refused(library, asleep):
@@ -430,7 +432,7 @@ def test_listeners_share_what_is_said_and_leave_nothing_behind(library, asleep):
             seen = await asyncio.gather(*listeners)
             assert {tuple(job.status for job in one)[-1] for one in seen} == {"cancelled"}
             assert {one[0].status for one in seen} <= {"queued", "running"}
-            assert not any(changed._waiters for changed in jobs._changed.values())
+            assert jobs.records.watchers == 0
 
     asyncio.run(run())
 
@@ -468,14 +470,14 @@ def test_a_full_disk_refuses_new_documents_and_forgets_no_old_one(library, aslee
         async with running(library) as jobs:
             await jobs.add(make_job(jobs))
             await until(lambda: jobs.get("doc-1").status == "running")
-            database = jobs._store._database
+            database = jobs.records._store._database
             database.execute(f"PRAGMA max_page_count={database.execute('PRAGMA page_count').fetchone()[0]}")
             big = make_job(jobs, "doc-2", questions=("What?" * 10_000,))
             with pytest.raises(StorageError, match="full"):
                 await jobs.add(big)
             assert [job.id for job in jobs.all()] == ["doc-1"]
-            # progress that cannot be written is told all the same
-            jobs._change("doc-1", status="failed", notes=("x" * 100_000,))
+            # progress that cannot be written is shown all the same
+            jobs.records.change("doc-1", status="failed", notes=("x" * 100_000,))
             assert jobs.get("doc-1").status == "failed"
         async with running(library) as jobs:
             assert [job.id for job in jobs.all()] == ["doc-1"]
@@ -487,11 +489,11 @@ def test_what_a_killed_upload_left_is_swept(library, asleep):
     async def run():
         async with running(library) as jobs:
             await jobs.add(make_job(jobs))
-            (jobs.uploads / "doc-half.pdf").write_bytes(b"%PDF")
-            (jobs.data / "work" / "nobody").mkdir(parents=True)
+            (jobs.folder.uploads / "doc-half.pdf").write_bytes(b"%PDF")
+            (jobs.folder.data / "work" / "nobody").mkdir(parents=True)
         async with running(library) as jobs:
-            assert [path.name for path in jobs.uploads.iterdir()] == ["doc-1.md"]
-            assert not (jobs.data / "work" / "nobody").exists()
+            assert [path.name for path in jobs.folder.uploads.iterdir()] == ["doc-1.md"]
+            assert not (jobs.folder.data / "work" / "nobody").exists()
 
     asyncio.run(run())
 
@@ -515,31 +517,39 @@ def test_what_a_compile_says_wrongly_is_passed_over(library, asleep):
             await until(lambda: jobs.get(job.id).status == "running")
             before = jobs.get(job.id)
             for line in (b"Loading weights\n", b"[1, 2]\n", b"3\n", b"\xff\n", b""):
-                jobs._on_line(job.id, line, 1.0)
+                jobs.compiler.take_in(job.id, line, 1.0)
             assert jobs.get(job.id) == before
-            jobs._on_line(job.id, b'{"name": "../evil", "id": "x", "done": 3}\n', 1.0)
+            jobs.compiler.take_in(job.id, b'{"name": "../evil", "id": "x", "done": 3}\n', 1.0)
             assert jobs.get(job.id) == replace(before, done=3, seconds_spent=1.0)
 
     asyncio.run(run())
+
+
+def test_an_order_arrives_as_it_was_sent(library):
+    jobs = Jobs(library)
+    order = Order.of(make_job(jobs), jobs.folder, str(RECALL_MODEL))
+    sent = order.to_json()
+    assert "\n" not in sent
+    assert Order.from_json(sent) == replace(order, questions=list(QUESTIONS))
 
 
 def test_the_time_left_goes_by_the_speed_of_this_run(monkeypatch, tmp_path):
     now = [0.0]
     monkeypatch.setattr("precis.serve.jobs.compile_job.time.monotonic", lambda: now[0])
     with (tmp_path / "out").open("w") as output:
-        said = ProgressLines(output)
-        assert said.seconds_left() is None
-        said.stage("training", 100)
-        said.advance(40)  # of an earlier run
+        progress = ProgressLines(output)
+        assert progress.seconds_left() is None
+        progress.stage("training", 100)
+        progress.advance(40)  # of an earlier run
         now[0] = 10.0
-        said.advance(10)
-        left = said.seconds_left()
+        progress.advance(10)
+        left = progress.seconds_left()
         assert left > 50  # 50 steps at one a second, and calibrating
         assert left < 70
-        said.minutes = 0.5
-        assert said.seconds_left() == 20.0
-        said.stage("asking", None)  # as many questions as there is time for
-        said.advance(40)
-        assert said.seconds_left() == 20.0
-    said_last = json.loads((tmp_path / "out").read_text().splitlines()[-1])
-    assert (said_last["done"], said_last["total"]) == (40, 0)
+        progress.minutes = 0.5
+        assert progress.seconds_left() == 20.0
+        progress.stage("asking", None)  # as many questions as there is time for
+        progress.advance(40)
+        assert progress.seconds_left() == 20.0
+    last = json.loads((tmp_path / "out").read_text().splitlines()[-1])
+    assert (last["done"], last["total"]) == (40, 0)

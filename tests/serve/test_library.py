@@ -101,9 +101,9 @@ def test_a_broken_file_is_told_and_the_others_go_on(make_library, folder, caplog
     with pytest.raises(BrokenDocumentError, match="cut cannot be asked"):
         library.open("cut")
     assert library.open("doc-0").document.text == TEXTS[0]
-    told = caplog.text.count("left out")
+    warnings = caplog.text.count("left out")
     library.refresh()
-    assert caplog.text.count("left out") == told
+    assert caplog.text.count("left out") == warnings
     # mended, it can be asked
     (folder / "cut.precis").write_bytes(whole)
     assert library.open("cut").document.text == TEXTS[0]

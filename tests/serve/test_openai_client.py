@@ -73,8 +73,8 @@ def test_documents_are_models(client, server):
     other = client.models.retrieve("facts-2")
     assert (other.precis["text_kept"], other.precis["recall"]) == (False, 0)
     assert other.precis["confidence"] is True
-    assert "Serving 3 documents" in server.said[0]
-    assert server.address in server.said[0]
+    assert "Serving 3 documents" in server.announced[0]
+    assert server.address in server.announced[0]
 
 
 def test_answers_are_those_of_the_library_call(client, library, model):
@@ -257,21 +257,21 @@ def test_completions_answer_one_question_or_several(client):
         alone = client.completions.create(model="facts-1", prompt=question, logprobs=2)
         for choice in many.choices[2 * number : 2 * number + 2]:
             assert choice.text == alone.choices[0].text
-            told = choice.logprobs
-            assert "".join(told.tokens).strip() == choice.text
-            assert len(told.token_logprobs) == len(told.tokens) == len(told.text_offset)
-            assert told.text_offset[0] == 0
-            assert all(len(top) == 2 for top in told.top_logprobs)
-    told = many.precis["answers"]
-    assert [each["index"] for each in told] == list(range(6))
+            logprobs = choice.logprobs
+            assert "".join(logprobs.tokens).strip() == choice.text
+            assert len(logprobs.token_logprobs) == len(logprobs.tokens) == len(logprobs.text_offset)
+            assert logprobs.text_offset[0] == 0
+            assert all(len(top) == 2 for top in logprobs.top_logprobs)
+    answers = many.precis["answers"]
+    assert [each["index"] for each in answers] == list(range(6))
     for number, question in enumerate(questions):
         alone = client.completions.create(model="facts-1", prompt=question)
-        for each in told[2 * number : 2 * number + 2]:
+        for each in answers[2 * number : 2 * number + 2]:
             assert each["passages"] == alone.precis["passages"]
             assert each["confidence"] == pytest.approx(alone.precis["confidence"], rel=1e-4)
             assert each["positions"] == alone.precis["positions"]
-    assert len({each["passages"][0]["text"] for each in told}) > 1
-    assert many.precis["passages"] == told[0]["passages"]
+    assert len({each["passages"][0]["text"] for each in answers}) > 1
+    assert many.precis["passages"] == answers[0]["passages"]
     chunks = list(client.completions.create(model="facts-1", prompt=questions[0], stream=True))
     assert "".join(chunk.choices[0].text for chunk in chunks) == one.choices[0].text
     assert chunks[-1].choices[0].finish_reason == "stop"

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from precis.model.loading import load_model
-from precis.serve.jobs import queue as jobs_module
+from precis.serve.jobs import compile_process
 from precis.text.recall import REFUSAL
 from tests.conftest import RECALL_MODEL
 from tests.recall import answer_text, document_text, make_facts, question_text
@@ -71,7 +71,7 @@ while True:
 
 
 class Puppet:
-    """Compiles that do as they are told."""
+    """Compiles that do what a file says."""
 
     def __init__(self, path):
         self.path = path
@@ -127,7 +127,7 @@ def compiled(model, tmp_path_factory):
 @pytest.fixture
 def puppet(tmp_path, monkeypatch):
     made = Puppet(tmp_path / "said")
-    monkeypatch.setattr(jobs_module, "COMPILE_COMMAND", made.command)
+    monkeypatch.setattr(compile_process, "COMPILE_COMMAND", made.command)
     return made
 
 

@@ -1,4 +1,4 @@
-"""The application: routes, what stands before them, and what runs beside them."""
+"""The application: routes, middleware, and what runs beside the routes."""
 
 from __future__ import annotations
 
@@ -13,38 +13,23 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.utils import get_openapi
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Match, Mount
 
 from precis.model.language_model import LanguageModel
 from precis.model.loading import load_model
-from precis.serve.api import completions, documents
+from precis.serve.api import about, completions, documents
 from precis.serve.api.access import Access, check_exposure
 from precis.serve.api.api_error import ApiError, error_body
 from precis.serve.api.limits import BodyLimit, Limits
 from precis.serve.api.page_files import add_page
 from precis.serve.api.requests import refusal
-from precis.serve.api.responses import (
-    AboutModel,
-    Health,
-    ModelList,
-    ModelObject,
-    error_responses,
-)
 from precis.serve.jobs.queue import Jobs
-from precis.serve.library import BrokenDocumentError, Entry, UnknownDocumentError, model_of
+from precis.serve.library import model_of
 from precis.serve.metrics import Metrics, Watch
 from precis.serve.service import Service
-from precis.text.recall import RECALL
 
-# How the schema describes a server-sent event.
-_EVENT = {
-    "type": "object",
-    "required": ["data"],
-    "properties": {"event": {"type": "string"}, "data": {"type": "string"}},
-}
 UPLOADS = frozenset({"/v1/documents"})
 
 
@@ -63,7 +48,7 @@ class ServerSettings:
     model
         The frozen model's name; None: the one that the library's files were compiled for.
     limits
-        How much may be asked of it.
+        How much may be asked of the server.
     """
 
     library: Path
@@ -126,7 +111,7 @@ def create_app(settings: ServerSettings, model: LanguageModel | None = None) -> 
     page = add_page(app)
     app.include_router(completions.router)
     app.include_router(documents.router)
-    _add_about(app, metrics)
+    app.include_router(about.router)
     _add_errors(app)
     # what is added last stands first
     app.add_middleware(BodyLimit, limits=settings.limits, uploads=UPLOADS)
@@ -134,79 +119,6 @@ def create_app(settings: ServerSettings, model: LanguageModel | None = None) -> 
     app.add_middleware(Watch, metrics=metrics)
     app.openapi = lambda: _schema(app)  # type: ignore[method-assign]
     return app
-
-
-def _add_about(app: FastAPI, metrics: Metrics) -> None:
-    """Add the routes that tell of documents and of the server."""
-
-    @app.get("/v1/models", tags=["models"], responses=error_responses(ModelList, 401, 403))
-    async def list_models(request: Request) -> JSONResponse:
-        """List the documents that can be asked."""
-        service: Service = request.app.state.service
-        await service.in_library(service.library.refresh)
-        usable = [entry for entry in service.library.entries.values() if entry.usable]
-        return JSONResponse({"object": "list", "data": [_model_object(entry) for entry in usable]})
-
-    @app.get("/v1/models/{name}", tags=["models"], responses=error_responses(ModelObject, 401, 403, 404))
-    async def get_model(request: Request, name: str) -> JSONResponse:
-        """Tell of one document."""
-        service: Service = request.app.state.service
-        try:
-            opened = await service.in_library(service.library.open, name)
-        except (UnknownDocumentError, BrokenDocumentError) as error:
-            raise completions.api_error_of(error) from error
-        return JSONResponse(_model_object(opened.entry))
-
-    @app.get("/health", tags=["server"], responses=error_responses(Health, 403, 503))
-    async def health(request: Request) -> JSONResponse:
-        """Tell how the server is; names and reasons only to whom may ask."""
-        service: Service = request.app.state.service
-        entries = service.library.entries.values()
-        broken = [entry for entry in entries if not entry.usable]
-        found = {
-            "status": "closing" if service.closing else "ok",
-            "version": version("precis"),
-            "model": service.model.name,
-            "documents": len(entries) - len(broken),
-            "broken": [{"name": entry.name, "reason": entry.reason} for entry in broken],
-            "rows": service.engine.rows,
-        }
-        if not request.state.known:
-            found |= {"model": "", "broken": []}
-        return JSONResponse(found, 503 if service.closing else 200)
-
-    @app.get(
-        "/metrics",
-        tags=["server"],
-        response_class=Response,
-        responses={
-            **error_responses(None, 401, 403),
-            200: {"content": {"text/plain": {"schema": {"type": "string"}}}, "description": "The metrics."},
-        },
-    )
-    async def get_metrics() -> Response:
-        """Give the metrics that Prometheus reads."""
-        return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)
-
-
-def _model_object(entry: Entry) -> dict[str, Any]:
-    manifest = entry.manifest
-    assert manifest is not None
-    recall = RECALL if entry.text_kept else 0
-    calibration = manifest.confidence
-    about = AboutModel(
-        document=manifest.document.name,
-        document_tokens=manifest.document.tokens,
-        slots=manifest.slots,
-        ratio=manifest.ratio,
-        recovery=manifest.recovery,
-        confidence=calibration is not None and calibration.recall == recall,
-        text_kept=entry.text_kept,
-        recall=recall,
-        base_model=manifest.model.name,
-    )
-    found = ModelObject(id=entry.name, object="model", created=entry.created, owned_by="precis", precis=about)
-    return found.model_dump()
 
 
 def _add_errors(app: FastAPI) -> None:
@@ -255,9 +167,6 @@ def _schema(app: FastAPI) -> dict[str, Any]:
             unprocessable = operation["responses"].get("422", {})
             if "HTTPValidationError" in str(unprocessable):
                 del operation["responses"]["422"]
-            for response in operation["responses"].values():
-                if "text/event-stream" in response.get("content", {}):
-                    response["content"]["text/event-stream"] = {"schema": _EVENT}
         schemas = schema["components"]["schemas"]
         for name in ("HTTPValidationError", "ValidationError"):
             schemas.pop(name, None)

@@ -1,8 +1,8 @@
 """The library: the `.precis` files of a folder, by name.
 
 What is in the folder counts, at every moment: files may be added, replaced and removed while the server
-runs. One that is damaged, or for another model, is kept apart with its reason and stops none of the
-others. An answer that has begun goes on with the σ that it began with.
+runs. One that is damaged, or for another model, is kept apart with its reason; the other
+files stay usable. An answer that has begun goes on with the σ that it began with.
 """
 
 from __future__ import annotations
@@ -199,7 +199,7 @@ class Library:
         Raises
         ------
         UnknownDocumentError
-            There is none; the message names those that there are.
+            There is no such document; the message lists the names that exist.
         BrokenDocumentError
             Its file cannot be used; the message says why.
         """
@@ -240,7 +240,7 @@ class Library:
         try:
             artifact = Artifact.open(path)
             artifact.check(self.model)
-        except Exception as error:  # whatever a file holds, it stops none of the others
+        except Exception as error:  # whatever a file holds, the other files stay usable
             return _broken(entry, error)
         return replace(entry, manifest=artifact.manifest, text_kept=artifact.keeps_text)
 

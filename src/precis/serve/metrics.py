@@ -115,7 +115,7 @@ class Watch:
 
 
 def _route(scope: Scope) -> str:
-    """Name the route, not the path: paths hold names of documents, and there is no end of them."""
+    """Name the route, not the path: paths hold names of documents, which are without number."""
     return getattr(scope.get("route"), "path", "other")
 
 

@@ -52,7 +52,7 @@ class Server(uvicorn.Server):
         self.address = ""
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Start, and say so."""
+        """Start, and announce the address."""
         self._loop = asyncio.get_running_loop()
         await super().startup(sockets)
         if not self.started:
@@ -86,7 +86,7 @@ class Server(uvicorn.Server):
 
     async def _end(self) -> None:
         service: Service = self._app.state.service
-        self._app.state.jobs.let_go()
+        self._app.state.jobs.release_watchers()
         await service.drain()
         self.should_exit = True
 
@@ -97,7 +97,7 @@ def serve(settings: ServerSettings, announce: Callable[[str], None]) -> None:
     Raises
     ------
     SettingsError
-        The library or the address will not do.
+        The library or the address cannot be used.
     ModelError
         The model cannot be loaded.
     """
@@ -130,7 +130,7 @@ def _listen(host: str, port: int) -> socket.socket:
 
 
 def _allow_files(wanted: int) -> None:
-    """Let the process have as many files open as connections need, where the system allows it."""
+    """Let the process have as many files open as connections need, if the system permits."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft < wanted:
         most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)

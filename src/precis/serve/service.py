@@ -36,7 +36,7 @@ class Service:
     folder
         The library's.
     limits, metrics
-        As the application has them.
+        Those of the application.
     """
 
     def __init__(self, model: LanguageModel, folder: Path, limits: Limits, metrics: Metrics) -> None:
@@ -62,7 +62,7 @@ class Service:
         self.under_way = 0
 
     async def start(self) -> None:
-        """Look at the library, and go on doing so."""
+        """Look at the library now, and from then on every few seconds."""
         await self.in_library(self.library.refresh)
         self._looking = asyncio.create_task(self._look())
 
@@ -85,7 +85,7 @@ class Service:
             self.under_way -= 1
 
     async def drain(self) -> None:
-        """Take no more requests, and wait for those under way; what takes too long is told that it fails."""
+        """Take no more requests, and wait for those under way; what takes too long fails with an error."""
         self.closing = True
         end = asyncio.get_running_loop().time() + self.limits.closing_s
         while self.under_way and asyncio.get_running_loop().time() < end:
@@ -107,7 +107,7 @@ class Service:
 
 
 def new_seed() -> int:
-    """Draw a seed, where a request has none."""
+    """Draw a seed for a request without one."""
     return secrets.randbelow(2**63)
 
 

@@ -74,13 +74,13 @@ class Access:
 
     With keys, everything but `open_paths` wants one (`Authorization: Bearer KEY`). Without, the server is
     this machine's own: it then answers only to the names of this machine, so that no other site's name
-    can be pointed at it. Pages of other origins are never let in: a browser would let them send
+    can be pointed at the server. Pages of other origins are never let in: a browser would let them send
     requests, though not read the answers.
 
     Parameters
     ----------
     app
-        What it stands before.
+        The application that it protects.
     keys
         The API keys; none: no key is wanted.
     open_paths
@@ -93,7 +93,7 @@ class Access:
         self._open = open_paths
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Let a request through, or refuse it."""
+        """Let a request through, or answer with a refusal."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
@@ -141,7 +141,7 @@ class Access:
 
 
 def _part(address: str, name: str) -> str:
-    """Give a part of an address, or nothing where it is none."""
+    """Give a part of an address, or nothing where the address is malformed."""
     try:
         return getattr(urlsplit(address), name) or ""
     except ValueError:

@@ -1,4 +1,4 @@
-"""Errors as OpenAI's clients expect them: `{"error": {"message", "type", "param", "code"}}`."""
+"""Errors in the form that OpenAI's clients expect: `{"error": {"message", "type", "param", "code"}}`."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ class Limits:
     send_s
         How long a client may take to read a piece of a stream before it is given up.
     closing_s
-        How long answers that are under way may take to end when the server is told to stop.
+        How long answers that are under way may take to end when the server stops.
     connections
         Open at the same time; beyond them 503.
     memory_share

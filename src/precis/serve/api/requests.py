@@ -1,14 +1,14 @@
 """What is accepted, in the shapes of OpenAI's API; what is not supported is refused by its name.
 
 Fields that OpenAI's API knows and this server does not support may be there with the value that says
-nothing (null, mostly), since many clients send those.
+nothing (null, mostly), since many clients send such fields.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import (
     AfterValidator,
@@ -19,9 +19,11 @@ from pydantic import (
     GetCoreSchemaHandler,
     GetJsonSchemaHandler,
     Tag,
+    model_validator,
 )
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
+from precis.errors import PrecisError
 from precis.model.chat import Turn
 from precis.serve.api.api_error import ApiError
 
@@ -32,7 +34,7 @@ INT_64 = 2**63
 
 
 class Model(BaseModel):
-    """Fields of the right types, and no others."""
+    """Fields of the right types; unknown fields are refused."""
 
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
@@ -62,6 +64,11 @@ class Only:
 
 
 Nothing = Annotated[Any, Only(None)]
+
+
+def conflict(param: str, message: str) -> PydanticCustomError:
+    """Give the error of a field that contradicts another field."""
+    return PydanticCustomError("conflict", "{message}", {"message": message, "param": param})
 
 
 def _whole(text: str) -> str:
@@ -171,6 +178,24 @@ class Asking(Model):
     frequency_penalty: Annotated[Any, Only(None, 0)] = None
     presence_penalty: Annotated[Any, Only(None, 0)] = None
     logit_bias: Annotated[Any, Only(None, {})] = None
+    # The field that the questions are in.
+    questions_field: ClassVar[str]
+
+    @model_validator(mode="after")
+    def _stream_options_of_a_stream(self) -> Self:
+        if self.stream_options is not None and not self.stream:
+            raise conflict("stream_options", "'stream_options' is only for 'stream': true; leave it out.")
+        return self
+
+    @property
+    def longest(self) -> int | None:
+        """The most tokens of an answer, where the request says so."""
+        return self.max_tokens
+
+    @property
+    def top(self) -> int | None:
+        """How many of the most likely tokens to give; None: no log-probabilities at all."""
+        raise NotImplementedError
 
     @property
     def stops(self) -> list[str]:
@@ -185,6 +210,8 @@ class Asking(Model):
 
 class ChatRequest(Asking):
     """A body of POST /v1/chat/completions."""
+
+    questions_field: ClassVar[str] = "messages"
 
     messages: Annotated[list[Message], Field(min_length=1)]
     max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
@@ -211,43 +238,28 @@ class ChatRequest(Asking):
     verbosity: Annotated[Any, Only(None, "medium")] = None
     web_search_options: Nothing = None
 
-    def longest(self) -> int | None:
-        """Give the most tokens of an answer, by either name.
-
-        Raises
-        ------
-        ApiError
-            400: the two names say different things.
-        """
+    @model_validator(mode="after")
+    def _fields_that_agree(self) -> Self:
         both = {self.max_tokens, self.max_completion_tokens} - {None}
         if len(both) > 1:
-            raise ApiError(
-                400,
+            raise conflict(
+                "max_tokens",
                 f"'max_tokens' is {self.max_tokens} and 'max_completion_tokens' is "
                 f"{self.max_completion_tokens}; they mean the same: give one.",
-                param="max_tokens",
-                code="invalid_value",
             )
-        return next(iter(both), None)
+        if self.top_logprobs and not self.logprobs:
+            raise conflict("top_logprobs", "'top_logprobs' needs 'logprobs': true beside it.")
+        return self
 
+    @property
+    def longest(self) -> int | None:
+        """The most tokens of an answer, by either name."""
+        return self.max_completion_tokens if self.max_tokens is None else self.max_tokens
+
+    @property
     def top(self) -> int | None:
-        """Give how many of the most likely tokens to tell; None: no log-probabilities at all.
-
-        Raises
-        ------
-        ApiError
-            400: the most likely tokens are asked for without log-probabilities.
-        """
-        if self.logprobs:
-            return self.top_logprobs or 0
-        if self.top_logprobs:
-            raise ApiError(
-                400,
-                "'top_logprobs' needs 'logprobs': true beside it.",
-                param="top_logprobs",
-                code="invalid_value",
-            )
-        return None
+        """How many of the most likely tokens to give; None: no log-probabilities at all."""
+        return (self.top_logprobs or 0) if self.logprobs else None
 
 
 Prompt = Annotated[str, Field(pattern=r"\S"), AfterValidator(_whole)]
@@ -260,11 +272,18 @@ Prompts = Annotated[
 class CompletionRequest(Asking):
     """A body of POST /v1/completions."""
 
+    questions_field: ClassVar[str] = "prompt"
+
     prompt: Annotated[Prompts, Field(description="The question, or several.")]
     logprobs: Annotated[int, Field(ge=0, le=MOST_TOP_OF_COMPLETION)] | None = None
     best_of: Annotated[Any, Only(None, 1)] = None
     echo: Annotated[Any, Only(None, False)] = None
     suffix: Annotated[Any, Only(None, "")] = None
+
+    @property
+    def top(self) -> int | None:
+        """How many of the most likely tokens to give; None: no log-probabilities at all."""
+        return self.logprobs
 
     @property
     def prompts(self) -> list[str]:
@@ -317,51 +336,70 @@ def conversation(messages: Sequence[Message]) -> tuple[str, list[Turn], str]:
 
 
 def refusal(errors: Sequence[Mapping[str, Any]]) -> ApiError:
-    """Put what was found wrong with a request into OpenAI's shape: the first of it."""
+    """Put the first error that was found in a request into OpenAI's shape.
+
+    Parameters
+    ----------
+    errors
+        The list that pydantic and FastAPI give.
+    """
     first = errors[0]
+    kind, context = first["type"], first.get("ctx", {})
     place = [part for part in first["loc"] if not str(part).startswith("(")]
-    if first["type"] == "json_invalid":
-        reason = first.get("ctx", {}).get("error", "")
-        return ApiError(400, f"The body is not JSON: {reason}.", code="invalid_json")
+    if kind == "json_invalid":
+        return ApiError(400, f"The body is not JSON: {context.get('error', '')}.", code="invalid_json")
+    if kind == "conflict":
+        return ApiError(400, first["msg"], param=context["param"], code="invalid_value")
     param = _path(place[1:] if place[:1] in (["body"], ["query"], ["path"], ["header"]) else place)
-    if first["type"] == "unsupported":
-        return ApiError(400, f"'{param}' {first['msg']}.", param=param, code="unsupported")
-    if first["type"] == "string_unicode":
-        return ApiError(
-            400,
-            f"'{param}' holds half of a surrogate pair; send whole characters.",
-            param=param,
-            code="half_character",
-        )
-    if first["type"] == "literal_error":
-        return ApiError(
-            400,
-            f"'{param}' should be {first['ctx']['expected']}; nothing else is supported here.",
-            param=param,
-            code="unsupported",
-        )
-    if first["type"] == "string_pattern_mismatch":
-        return ApiError(400, f"'{param}' is empty; ask something.", param=param, code="invalid_value")
-    if first["type"] == "list_type" and len(place) < len(first["loc"]):
-        return ApiError(
-            400,
-            f"'{param}' should be a string, or a list as OpenAI's API has it.",
-            param=param,
-            code="invalid_value",
-        )
-    if first["type"] == "extra_forbidden":
-        return ApiError(
-            400, f"There is no field '{param}'; leave it out.", param=param, code="unknown_parameter"
-        )
-    if not param:
+    if not param and kind != "extra_forbidden":
         return ApiError(
             400,
             "The body must be a JSON object, sent as Content-Type: application/json.",
             code="invalid_body",
         )
-    if first["type"] == "missing":
-        return ApiError(400, f"'{param}' is missing.", param=param, code="missing_parameter")
-    return ApiError(400, f"'{param}': {first['msg']}.", param=param, code="invalid_value")
+    message, code = _wording(first, param, is_choice=len(place) < len(first["loc"]))
+    return ApiError(400, message, param=param, code=code)
+
+
+def _wording(error: Mapping[str, Any], param: str, *, is_choice: bool) -> tuple[str, str]:
+    """Give the message about a field, and the word for programs.
+
+    Parameters
+    ----------
+    error
+        In pydantic's form.
+    param
+        The field.
+    is_choice
+        Whether the field takes a string or a list.
+    """
+    kind, context = error["type"], error.get("ctx", {})
+    if isinstance(cause := context.get("error"), PrecisError):
+        return str(cause), "invalid_value"
+    match kind:
+        case "unsupported":
+            return f"'{param}' {error['msg']}.", "unsupported"
+        case "string_unicode":
+            return f"'{param}' holds half of a surrogate pair; send whole characters.", "half_character"
+        case "literal_error":
+            return (
+                f"'{param}' should be {context['expected']}; nothing else is supported here.",
+                "unsupported",
+            )
+        case "string_pattern_mismatch":
+            return f"'{param}' is empty; ask something.", "invalid_value"
+        case "list_type" if is_choice:
+            return f"'{param}' should be a string, or a list as OpenAI's API has it.", "invalid_value"
+        case "extra_forbidden":
+            return f"There is no field '{param}'; leave it out.", "unknown_parameter"
+        case "float_parsing" | "finite_number":
+            return f"'{param}' is '{str(error['input'])[:100]}'; it must be a number.", "invalid_value"
+        case "int_parsing":
+            return f"'{param}' is '{str(error['input'])[:100]}'; it must be a whole number.", "invalid_value"
+        case "missing":
+            return f"'{param}' is missing.", "missing_parameter"
+        case _:
+            return f"'{param}': {error['msg']}.", "invalid_value"
 
 
 def _path(place: Sequence[str | int]) -> str:

@@ -1,10 +1,12 @@
-"""What is answered, in the shapes of OpenAI's API, for the OpenAPI schema."""
+"""What is answered, in the shapes of OpenAI's API."""
 
 from __future__ import annotations
 
 from typing import Any, Literal
 
 from pydantic import BaseModel, Field
+
+from precis.serve.engine.answering import FinishReason
 
 
 class ErrorDetail(BaseModel):
@@ -110,20 +112,51 @@ class ChatChoice(BaseModel):
     index: int
     message: AssistantMessage
     logprobs: ChatLogprobs | None
-    finish_reason: Literal["stop", "length"]
+    finish_reason: FinishReason
 
 
-class ChatCompletion(BaseModel):
-    """The answers to the last message of a conversation."""
+class Head(BaseModel):
+    """What every answer, and every part of a stream, begins with."""
 
     id: str
-    object: Literal["chat.completion"]
+    object: str
     created: int
     model: str
     system_fingerprint: str
+
+
+class ChatCompletion(Head):
+    """The answers to the last message of a conversation."""
+
+    object: Literal["chat.completion"]
     choices: list[ChatChoice]
     usage: Usage
     precis: About
+
+
+class ChatDelta(BaseModel):
+    """What is new of an answer."""
+
+    role: Literal["assistant"] | None = None
+    content: str | None = None
+
+
+class ChatChunkChoice(BaseModel):
+    """What is new of one of the answers."""
+
+    index: int
+    delta: ChatDelta
+    logprobs: ChatLogprobs | None
+    finish_reason: FinishReason | None
+
+
+class ChatChunk(Head):
+    """A part of a stream of a chat completion. Fields that are not set are not sent."""
+
+    object: Literal["chat.completion.chunk"]
+    choices: list[ChatChunkChoice]
+    usage: Usage | None = None
+    precis: About | None = None
 
 
 class CompletionLogprobs(BaseModel):
@@ -141,20 +174,34 @@ class CompletionChoice(BaseModel):
     index: int
     text: str
     logprobs: CompletionLogprobs | None
-    finish_reason: Literal["stop", "length"]
+    finish_reason: FinishReason
 
 
-class Completion(BaseModel):
+class Completion(Head):
     """The answers to one question or several."""
 
-    id: str
     object: Literal["text_completion"]
-    created: int
-    model: str
-    system_fingerprint: str
     choices: list[CompletionChoice]
     usage: Usage
     precis: About
+
+
+class CompletionChunkChoice(BaseModel):
+    """What is new of one of the answers."""
+
+    index: int
+    text: str
+    logprobs: CompletionLogprobs | None
+    finish_reason: FinishReason | None
+
+
+class CompletionChunk(Head):
+    """A part of a stream of a completion. Fields that are not set are not sent."""
+
+    object: Literal["text_completion"]
+    choices: list[CompletionChunkChoice]
+    usage: Usage | None = None
+    precis: About | None = None
 
 
 class AboutModel(BaseModel):
@@ -213,6 +260,12 @@ class Health(BaseModel):
     rows: int = Field(description="Answers under way.")
 
 
+# A server-sent event.
+EVENT = {
+    "type": "object",
+    "required": ["data"],
+    "properties": {"event": {"type": "string"}, "data": {"type": "string"}},
+}
 STATUSES = {
     400: "The request is wrong, or asks for something that is not supported.",
     401: "An API key is missing or not known.",
@@ -228,15 +281,13 @@ STATUSES = {
 }
 
 
-def error_responses(
-    model: type[BaseModel] | None = None, *statuses: int, stream: bool = False
-) -> dict[int | str, dict[str, Any]]:
-    """Describe what a route answers with, for the schema."""
-    described: dict[int | str, dict[str, Any]] = {
+def error_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """Describe the errors that a route answers with, for the schema; by default all that there are."""
+    return {
         status: {"model": ErrorResponse, "description": STATUSES[status]} for status in statuses or STATUSES
     }
-    if model is not None:
-        described[200] = {"model": model, "description": "The answer."}
-    if stream:
-        described[200]["content"] = {"text/event-stream": {"schema": {"type": "string"}}}
-    return described
+
+
+def event_responses() -> dict[int | str, dict[str, Any]]:
+    """Describe an answer that is, or may be, a stream of events."""
+    return {200: {"description": "The answer.", "content": {"text/event-stream": {"schema": EVENT}}}}

@@ -11,10 +11,13 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Literal
 
 from precis.errors import PrecisError
 from precis.serve.engine.engine import Chosen, Ended, Engine, Event, Failed, Ticket, Work
 from precis.serve.engine.text_stream import Placed, TextStream
+
+FinishReason = Literal["stop", "length"]
 
 
 @dataclass
@@ -33,7 +36,7 @@ class Choice:
 
     index: int
     stream: TextStream
-    finish_reason: str | None = None
+    finish_reason: FinishReason | None = None
     tokens: int = 0
     log_probabilities: list[float] = field(default_factory=list)
     entropies: list[float] = field(default_factory=list)
@@ -55,7 +58,7 @@ class Piece:
     index: int
     text: str
     placed: list[Placed]
-    finish_reason: str | None
+    finish_reason: FinishReason | None
 
 
 class Answering:
@@ -70,9 +73,9 @@ class Answering:
     stops
         Strings that end an answer.
     started
-        When the request came, as `time.perf_counter` has it.
+        When the request came, by `time.perf_counter`.
     in_one_piece
-        Whether nothing of an answer is given out before all of it is there.
+        Whether nothing of an answer is given out before the answer is complete.
     """
 
     def __init__(
@@ -92,7 +95,7 @@ class Answering:
         self._loop = asyncio.get_running_loop()
         self._changed = asyncio.Event()
         self._tickets: list[Ticket] = []
-        self._told: set[int] = set()
+        self._sent: set[int] = set()
         self.choices: list[Choice] = []
         self.error: PrecisError | None = None
         self.first_token_s: float | None = None
@@ -104,9 +107,9 @@ class Answering:
         Raises
         ------
         BusyError
-            It has too much to do.
+            The engine has too much to do.
         ClosingError
-            It is closing.
+            The engine is closing.
         """
         try:
             for work in works:
@@ -133,7 +136,7 @@ class Answering:
     @property
     def all_sent(self) -> bool:
         """Whether all of it was given out by `pieces`."""
-        return len(self._told) == len(self.choices)
+        return len(self._sent) == len(self.choices)
 
     async def begun(self) -> None:
         """Wait for the first token.
@@ -141,10 +144,10 @@ class Answering:
         Raises
         ------
         PrecisError
-            There will be none.
+            The answer went wrong before its first token.
         """
         while self.first_token_s is None and self.error is None:
-            await self._news()
+            await self._next_change()
         if self.error is not None:
             raise self.error
 
@@ -154,10 +157,10 @@ class Answering:
         Raises
         ------
         PrecisError
-            It went wrong.
+            The answer went wrong.
         """
         while not self.ended:
-            await self._news()
+            await self._next_change()
         if self.error is not None:
             raise self.error
 
@@ -167,7 +170,7 @@ class Answering:
         Raises
         ------
         PrecisError
-            It went wrong.
+            The answer went wrong.
         """
         while True:
             if self.error is not None:
@@ -175,19 +178,19 @@ class Answering:
             found = [piece for choice in self.choices if (piece := self._piece(choice))]
             if found or self.all_sent:
                 return found
-            await self._news()
+            await self._next_change()
 
     def _piece(self, choice: Choice) -> Piece | None:
-        if choice.index in self._told or (self._in_one_piece and not choice.finish_reason):
+        if choice.index in self._sent or (self._in_one_piece and not choice.finish_reason):
             return None
         text, placed = choice.stream.take()
         if choice.finish_reason:
-            self._told.add(choice.index)
+            self._sent.add(choice.index)
         elif not text:
             return None
         return Piece(choice.index, text, placed, choice.finish_reason)
 
-    async def _news(self) -> None:
+    async def _next_change(self) -> None:
         self._changed.clear()
         await self._changed.wait()
 

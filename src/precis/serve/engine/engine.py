@@ -27,7 +27,7 @@ from precis.model.language_model import LanguageModel
 from precis.model.prefix import Prefix
 from precis.serve.logs import log_failure
 
-# Tokens that are read between two steps of the others.
+# Tokens of a long text that are read between two steps of the rows at work.
 CHUNK = 256
 # Prefixes of up to so many slots work together; so do those of up to 4 times as many, 16 times, ….
 NARROWEST_LANE = 256
@@ -164,7 +164,7 @@ class Work:
 
 @dataclass(eq=False)
 class Ticket:
-    """A request under way, as the engine knows it."""
+    """A request under way: what the engine keeps about it while rows are at work."""
 
     work: Work
     on_event: OnEvent
@@ -188,7 +188,7 @@ class _Lane:
     def __init__(self, decoder: Decoder) -> None:
         self.decoder = decoder
         self.rows: dict[int, tuple[Ticket, int]] = {}
-        self._told: dict[int, int] = {}
+        self._reported: dict[int, int] = {}
 
     @property
     def busy(self) -> bool:
@@ -206,7 +206,7 @@ class _Lane:
         )
         number = self.decoder.submit(request)
         self.rows[number] = (ticket, place)
-        self._told[number] = 0
+        self._reported[number] = 0
 
     def drop(self, ticket: Ticket) -> None:
         """Forget the rows of a request that are over."""
@@ -216,16 +216,16 @@ class _Lane:
                 self.forget(number)
 
     def forget(self, number: int) -> tuple[Ticket, int]:
-        del self._told[number]
+        del self._reported[number]
         return self.rows.pop(number)
 
-    def news(self) -> list[tuple[Ticket, int, Chosen]]:
+    def new_tokens(self) -> list[tuple[Ticket, int, Chosen]]:
         """Give what rows have chosen since the last time."""
         found = []
         for row in self.decoder.active:
-            for place in range(self._told[row.number], len(row.generation.tokens)):
+            for place in range(self._reported[row.number], len(row.generation.tokens)):
                 found.append((*self.rows[row.number], _chosen(row, place)))
-            self._told[row.number] = len(row.generation.tokens)
+            self._reported[row.number] = len(row.generation.tokens)
         return found
 
     def abandon(self) -> list[Ticket]:
@@ -235,16 +235,16 @@ class _Lane:
 
 
 def _chosen(row: Active, place: int) -> Chosen:
-    said = row.generation
-    token = said.tokens[place]
+    generation = row.generation
+    token = generation.tokens[place]
     top: tuple[tuple[int, float], ...] = ()
     if row.request.top_k:
-        top = tuple(zip(said.top_ids[place], said.top_log_probabilities[place], strict=True))
+        top = tuple(zip(generation.top_ids[place], generation.top_log_probabilities[place], strict=True))
     return Chosen(
         token,
-        said.log_probabilities[place],
+        generation.log_probabilities[place],
         token in row.stops,
-        said.entropies[place] if row.request.entropies else None,
+        generation.entropies[place] if row.request.entropies else None,
         top,
     )
 
@@ -255,7 +255,7 @@ class Engine:
     Parameters
     ----------
     model
-        The frozen model; from here on only the engine's thread runs it.
+        The frozen model; from here on only the engine's thread may call the model.
     places
         The most rows at work together after prefixes of like length.
     most_rows
@@ -377,7 +377,7 @@ class Engine:
             self._inbox.get()()
 
     def _take_in(self) -> None:
-        """Do what other threads asked for; wait for that where there is nothing else to do."""
+        """Do what other threads asked for; with nothing else to do, wait for a request."""
         busy = self._readings or any(lane.busy for lane in self._lanes.values())
         if not busy:
             self._inbox.get()()
@@ -404,7 +404,7 @@ class Engine:
             if ticket.text is not None:
                 keys.add(ticket.text.key)
             elif not ticket.to_read and len(ticket.prompt) > CHUNK:
-                # the last chunk is read with the rows: they choose their first tokens from it
+                # the last chunk is read with the rows: their first tokens are chosen from its logits
                 rest = (len(ticket.prompt) - 1) // CHUNK * CHUNK
                 ticket.to_read.extend(ticket.prompt[:rest])
                 ticket.prompt = ticket.prompt[rest:]
@@ -426,7 +426,7 @@ class Engine:
                 self._readings.insert(self._readings.index(reading[READ_BY_TURNS - 1]) + 1, ticket)
 
     def _look_up(self, ticket: Ticket) -> None:
-        """Take a text that was read before, or begin to read it."""
+        """Take a text that was read before, or begin to read a new text."""
         assert ticket.text is not None
         known = self._texts.get(ticket.text.key)
         if known is None:
@@ -473,28 +473,28 @@ class Engine:
             for ticket in lane.abandon():
                 self._fail_for(ticket, error)
         self.steps += 1
-        for ticket, place, chosen in lane.news():
+        for ticket, place, chosen in lane.new_tokens():
             self.tokens += 1
-            self._tell(ticket, place, chosen)
+            self._report(ticket, place, chosen)
         for row in lane.decoder.retire():
             ticket, place = lane.forget(row.number)
-            self._tell(ticket, place, Ended(row.generation.finished))
+            self._report(ticket, place, Ended(row.generation.finished))
             self._ends.append(time.monotonic())
             self._settle(ticket, (place,))
         if not lane.busy:
             lane.decoder.rest()
 
-    def _tell(self, ticket: Ticket, place: int, event: Event) -> None:
+    def _report(self, ticket: Ticket, place: int, event: Event) -> None:
         if place in ticket.over:
             return
         try:
             ticket.on_event(place, event)
-        except Exception as error:  # whoever listens must not take the others down
+        except Exception as error:  # a listener that fails must not take the others down
             log_failure("A listener failed", error)
             self.drop(ticket)
 
     def _settle(self, ticket: Ticket, places: Iterable[int]) -> bool:
-        """Take rows off the books; whether any of them was on them."""
+        """Take rows off the books; whether any row was still under way."""
         with self._lock:
             ending = set(places) - ticket.over
             ticket.over |= ending
@@ -518,7 +518,7 @@ class Engine:
     def _fail(self, ticket: Ticket, error: PrecisError) -> None:
         places = range(len(ticket.work.samplings))
         for place in places:
-            self._tell(ticket, place, Failed(error))
+            self._report(ticket, place, Failed(error))
         self._settle(ticket, places)
         self._remove(ticket)
 
@@ -527,5 +527,5 @@ class Engine:
         if len(self._ends) < 2:
             return 1
         passed = self._ends[-1] - self._ends[0]
-        seconds_a_row = passed / (len(self._ends) - 1)
-        return min(LONGEST_RETRY_S, max(1, math.ceil(seconds_a_row * self._rows / 4)))
+        seconds_per_row = passed / (len(self._ends) - 1)
+        return min(LONGEST_RETRY_S, max(1, math.ceil(seconds_per_row * self._rows / 4)))

@@ -24,14 +24,14 @@ class TextStream:
 
     What was given out stays as it is. So a character is held back until all of its tokens are there, a
     blank until something follows it, and what may be the beginning of a stop string until it is known
-    not to be one. All that was given out, together, is the answer.
+    to be something else. All that was given out, together, is the answer.
 
     Parameters
     ----------
     tokenizer
         Used by nothing else at the same time.
     stops
-        Strings that end the answer, and are no part of it.
+        Strings that end the answer, and are not sent.
     """
 
     def __init__(self, tokenizer: Any, stops: Sequence[str] = ()) -> None:

@@ -1,7 +1,7 @@
 """Reading an upload once, in a process of its own: `python -m precis.serve.jobs.check_upload PATH NAME`.
 
 It prints one JSON object: `error` says why the file cannot be read, or is null. Memory is limited: a few
-kilobytes that unpack to gigabytes must not take the machine with them.
+kilobytes that unpack to gigabytes must not bring the machine down.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ MOST_CHARACTERS = 30_000_000
 
 
 def main() -> None:
-    """Read, and say what came of it."""
+    """Read, and print the result."""
     path, name = Path(sys.argv[1]), sys.argv[2]
     _limit_memory()
     print(json.dumps({"error": _error(path, name)}))

@@ -15,8 +15,7 @@ import threading
 import time
 import traceback
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 from typing import IO, Any
 
 from filelock import FileLock, Timeout
@@ -30,6 +29,7 @@ from precis.errors import PrecisError, StorageError
 from precis.measures import recovery
 from precis.model.loading import load_model
 from precis.model.runtime import keep_freed_memory
+from precis.serve.jobs.order import Order
 from precis.storage import write_atomically
 from precis.text.document import Document, read
 
@@ -39,77 +39,38 @@ NICENESS = 10
 LOCK_SECONDS = 120.0
 
 
-@dataclass(frozen=True)
-class Order:
-    """What to compile, and where everything is.
-
-    Parameters
-    ----------
-    upload, filename
-        The file as it is kept, and its name as the client gave it.
-    target
-        Where σ goes.
-    work, lock
-        Where unfinished work is, and what must be held to touch it.
-    mark
-        Names the document; in the work folder it says that `target` is ours to write.
-    model
-        As for `load_model`.
-    settings
-        Those of `Settings` that were given.
-    questions
-        The client's own, to train on beside those of self-study.
-    """
-
-    upload: Path
-    filename: str
-    target: Path
-    work: Path
-    lock: Path
-    mark: str
-    model: str | None
-    settings: dict[str, Any]
-    questions: list[str]
-
-    @classmethod
-    def from_json(cls, line: str) -> Order:
-        """Read an order."""
-        values: dict[str, Any] = json.loads(line)
-        for name in ("upload", "target", "work", "lock"):
-            values[name] = Path(values[name])
-        return cls(**values)
-
-
 def main() -> None:
     """Compile what standard input says."""
     order = Order.from_json(sys.stdin.readline())
-    said = ProgressLines(_own_output())
+    progress = ProgressLines(_own_output())
     threading.Thread(target=_end_with_the_server, daemon=True).start()
     with contextlib.suppress(OSError, AttributeError):
         os.nice(NICENESS)
     keep_freed_memory()
     try:
         with FileLock(order.lock, timeout=LOCK_SECONDS):
-            run(order, said)
+            run(order, progress)
     except Timeout:
-        said.say(status="failed", error="Another process still compiles this document. Try again later.")
+        progress.report(
+            status="failed", error="Another process still compiles this document. Try again later."
+        )
     except (PrecisError, OSError) as error:
-        said.say(status="failed", error=_for_a_client(error, order))
+        progress.report(status="failed", error=_for_a_client(error, order))
     except MemoryError:
-        said.say(
+        progress.report(
             status="failed",
             error="The compile needs more memory than there is. Try a shorter document or a smaller model.",
         )
     except Exception as error:
         traceback.print_exc()
-        said.say(
+        progress.report(
             status="failed",
             error=f"The compile ended with an error of its own ({type(error).__name__}). Its log is "
             f"{order.mark}.log in the server's work folder.",
         )
 
 
-def run(order: Order, said: ProgressLines) -> None:
+def run(order: Order, progress: ProgressLines) -> None:
     """Compile, and publish every σ that is better than the one before.
 
     Raises
@@ -119,11 +80,11 @@ def run(order: Order, said: ProgressLines) -> None:
     """
     document = _named(read(order.upload), order.filename)
     for skipped in document.skipped:
-        said.note(f"Left out: {skipped.replace(order.upload.name, order.filename)}")
+        progress.note(f"Left out: {skipped.replace(order.upload.name, order.filename)}")
     model = load_model(order.model)
     settings = Settings(**order.settings)
-    said.minutes = settings.minutes
-    publisher = Publisher(order, said)
+    progress.minutes = settings.minutes
+    publisher = Publisher(order, progress)
     artifact = compile_document(
         document,
         model=model,
@@ -132,18 +93,18 @@ def run(order: Order, said: ProgressLines) -> None:
         work=order.work,
         publish=publisher.publish,
         publish_first=not publisher.has_published,
-        progress=said,
+        progress=progress,
     )
     publisher.publish(artifact)
-    said.say(status="ready")
+    progress.report(status="ready")
 
 
 class Publisher:
     """Puts σ into the library, each in the place of the one before."""
 
-    def __init__(self, order: Order, said: ProgressLines) -> None:
+    def __init__(self, order: Order, progress: ProgressLines) -> None:
         self.target = order.target
-        self.said = said
+        self.progress = progress
         self._mark = order.work / f"{order.mark}.published"
 
     @property
@@ -152,7 +113,7 @@ class Publisher:
         return self._mark.exists() and self.target.exists()
 
     def publish(self, artifact: Artifact) -> None:
-        """Write σ, whole or not at all, and say so.
+        """Write σ, whole or not at all, and report its curve.
 
         Raises
         ------
@@ -167,7 +128,7 @@ class Publisher:
                 )
             write_atomically(self._mark, b"")
         artifact.save(self.target)
-        self.said.say(curve=list(_curve(artifact)))
+        self.progress.report(curve=list(_curve(artifact)))
 
 
 class ProgressLines(Progress):
@@ -181,7 +142,7 @@ class ProgressLines(Progress):
         self._total: int | None = 0
         self._first: tuple[float, int] | None = None
 
-    def say(self, **changes: Any) -> None:
+    def report(self, **changes: Any) -> None:
         """Say what has changed."""
         try:
             self._output.write(json.dumps(changes) + "\n")
@@ -193,7 +154,7 @@ class ProgressLines(Progress):
         """Say that a stage begins."""
         self._stage, self._done, self._total = name, 0, total
         self._first = None
-        self.say(stage=name, done=0, total=total or 0, seconds_left=self.seconds_left())
+        self.report(stage=name, done=0, total=total or 0, seconds_left=self.seconds_left())
 
     def advance(self, units: int) -> None:
         """Say how much of the stage is done."""
@@ -202,11 +163,11 @@ class ProgressLines(Progress):
             self._first = time.monotonic(), self._done
         if self._total is not None:
             self._total = max(self._total, self._done)
-        self.say(done=self._done, total=self._total or 0, seconds_left=self.seconds_left())
+        self.report(done=self._done, total=self._total or 0, seconds_left=self.seconds_left())
 
     def note(self, text: str) -> None:
         """Say what the user should know."""
-        self.say(note=text)
+        self.report(note=text)
 
     def seconds_left(self) -> float | None:
         """Estimate the rest: of this stage by its own speed, of the later ones by what they usually take."""

@@ -4,10 +4,10 @@ const KEY = "precis-api-key";
 
 /** The server has refused something, and says why. */
 export class RefusedError extends Error {
-  constructor(status, told, retryAfter) {
-    super(told.message);
+  constructor(status, detail, retryAfter) {
+    super(detail.message);
     this.status = status;
-    this.code = told.code;
+    this.code = detail.code;
     this.retryAfter = retryAfter;
   }
 }
@@ -50,13 +50,13 @@ export async function send(path, options = {}) {
 
 async function refusal(response) {
   const closing = response.status === 503 ? " It is starting, shutting down, or has too much to do." : "";
-  let told = { message: `The server answered with status ${response.status}.${closing}`, code: null };
+  let detail = { message: `The server answered with status ${response.status}.${closing}`, code: null };
   try {
-    told = (await response.json()).error ?? told;
+    detail = (await response.json()).error ?? detail;
   } catch {
     // whatever stands between here and the server has answered in its own way
   }
-  return new RefusedError(response.status, told, response.headers.get("Retry-After"));
+  return new RefusedError(response.status, detail, response.headers.get("Retry-After"));
 }
 
 export async function getJson(path) {

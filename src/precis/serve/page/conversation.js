@@ -8,7 +8,7 @@ const NOT_KEPT =
   "The document's text is not kept with it: this answer is from the soft prompt alone, and there is none from the " +
   "whole document to set beside it. Names and numbers may be wrong.";
 
-/** How sure the model must be, in percent, or else it is to say that the document does not say; 0: always told. */
+/** How sure the model must be, in percent, or else it is to say that the document does not say; 0: never. */
 const threshold = {
   name: "precis-refuse-below",
   get: () => Number(sessionStorage.getItem(threshold.name) ?? 0),
@@ -229,9 +229,9 @@ class Turn {
         place.replaceChildren(table.element, button);
         table.element.focus({ preventScroll: true }); // the button that had it is gone
         place.scrollIntoView({ block: "nearest" });
-        const told = await whole.fill(this.name, this.messages, { from: "document" }, signal);
-        if (told !== null) {
-          table.finish(told);
+        const costs = await whole.fill(this.name, this.messages, { from: "document" }, signal);
+        if (costs !== null) {
+          table.finish(costs);
           announce(table.difference.textContent);
         } else {
           button.hidden = false;
@@ -335,7 +335,7 @@ function sureness(value, item) {
   );
 }
 
-/** What the model said, where it was too unsure for it to be told. */
+/** What the model said, where it was too unsure to be shown. */
 function withheld(said, percent) {
   return element(
     "details",
@@ -410,15 +410,15 @@ class Comparison {
     return line(title, element("span", { class: "number" }, value), cell);
   }
 
-  finish(told) {
-    this.cells.get("first").textContent = seconds(told.first_token_s);
-    this.cells.get("all").textContent = seconds(told.seconds);
-    this.cells.get("positions").textContent = count(told.positions);
-    this.cells.get("memory").textContent = size(told.prefix_bytes);
+  finish(costs) {
+    this.cells.get("first").textContent = seconds(costs.first_token_s);
+    this.cells.get("all").textContent = seconds(costs.seconds);
+    this.cells.get("positions").textContent = count(costs.positions);
+    this.cells.get("memory").textContent = size(costs.prefix_bytes);
     const parts = [
-      less(told.positions / this.about.positions, "fewer positions", "more positions"),
-      less(told.prefix_bytes / this.about.prefix_bytes, "less memory", "more memory"),
-      less(told.first_token_s / this.about.first_token_s, "sooner to the first word", "later to the first word"),
+      less(costs.positions / this.about.positions, "fewer positions", "more positions"),
+      less(costs.prefix_bytes / this.about.prefix_bytes, "less memory", "more memory"),
+      less(costs.first_token_s / this.about.first_token_s, "sooner to the first word", "later to the first word"),
     ];
     put(
       this.difference,

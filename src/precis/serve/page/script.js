@@ -87,14 +87,14 @@ function ahead(of) {
 
 // --- how a compile goes -----------------------------------------------------------------------------------
 
-/** Hear of the compile that runs: one at a time, since a browser has few connections to one server. */
+/** Follow the compile that runs: one at a time, since a browser has few connections to one server. */
 async function follow() {
   const open = [...page.jobs.values()].filter((job) => ["queued", "running"].includes(job.status));
   const next = open.find((job) => job.status === "running") ?? open[0];
   if (page.following !== null || next === undefined) return;
   page.following = next.id;
   try {
-    for await (const { data } of events(await send(`/v1/documents/${next.id}/events`))) hear(JSON.parse(data));
+    for await (const { data } of events(await send(`/v1/documents/${next.id}/events`))) takeJob(JSON.parse(data));
   } catch {
     // the next look says what is wrong
     await new Promise((resolve) => setTimeout(resolve, WHILE_GONE_MS));
@@ -103,7 +103,7 @@ async function follow() {
   look();
 }
 
-function hear(job) {
+function takeJob(job) {
   const before = page.jobs.get(job.id);
   page.jobs.set(job.id, job);
   const published = JSON.stringify(job.curve) !== JSON.stringify(before?.curve);
