@@ -174,7 +174,7 @@ def _document(cell: dict[str, Any]) -> dict[str, Any]:
     asked = _asked(cell)
     tokens = sum(question.tokens for question in asked)
 
-    def a_token(method: str, measure: str) -> float | None:
+    def per_token(method: str, measure: str) -> float | None:
         if not tokens:
             return None
         total: float = sum(getattr(question.methods[method], measure) for question in asked)
@@ -184,10 +184,10 @@ def _document(cell: dict[str, Any]) -> dict[str, Any]:
         "tokens": cell["document"]["tokens"],
         "sha256": cell["document"]["sha256"],
         "questions": len(cell.get("asked", [])),
-        "nll_none": a_token("none", "nll"),
-        "nll_full": a_token("full", "nll"),
-        "kl_none": a_token("none", "kl"),
-        "top1_none": a_token("none", "top1"),
+        "nll_none": per_token("none", "nll"),
+        "nll_full": per_token("full", "nll"),
+        "kl_none": per_token("none", "kl"),
+        "top1_none": per_token("none", "top1"),
     }
 
 

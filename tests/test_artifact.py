@@ -5,7 +5,9 @@ import struct
 
 import pytest
 import torch
+from safetensors.torch import save
 
+from precis import artifact as artifact_module
 from precis.artifact import Artifact
 from precis.compilation.sealing import model_record
 from precis.errors import ArtifactError
@@ -144,3 +146,78 @@ def test_a_text_of_another_document_is_refused(tiny_model):
     )
     with pytest.raises(ArtifactError, match=r"not that of guide\.md"):
         mixed.document()
+
+
+def rewritten(path, manifest=None, tensors=None):
+    """Write a file that is whole and not altered, as a stranger could."""
+    artifact = Artifact.open(path)
+    values = artifact.manifest.to_json()
+    values.update(manifest or {})
+    held = {**artifact.tensors, **(tensors or {})}
+    header = {**values, "digest": artifact_module._digest(values, held)}
+    path.write_bytes(save(held, metadata={"precis": json.dumps(header, sort_keys=True)}))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"ratio": float("nan")},
+        {"next_position": float("inf")},
+        {"slots": -1},
+        {"slots": "4"},
+        {"document": {"sha256": "0", "tokens": 80}},
+        {"document": {"name": 5, "sha256": "0", "tokens": 80}},
+        {"document": {"name": "\ud800", "sha256": "0", "tokens": 80}},
+        {"document": None},
+        {"model": []},
+        {"seed": {"a": 1}},
+        {"confidence": {"features": 3}},
+        {"confidence": 7},
+    ],
+    ids=str,
+)
+def test_a_manifest_that_cannot_be_right_is_refused_in_words(saved, wrong):
+    _, path = saved
+    rewritten(path, wrong)
+    with pytest.raises(ArtifactError, match=r"is damaged\. The manifest is wrong"):
+        Artifact.open(path)
+
+
+def test_a_header_without_end_is_refused(saved):
+    _, path = saved
+    content = json.dumps({"__metadata__": {"precis": "[" * 200_000}}).encode()
+    path.write_bytes(struct.pack("<Q", len(content)) + content)
+    with pytest.raises(ArtifactError, match=r"not a whole \.precis file"):
+        Artifact.open(path)
+
+
+def test_tensors_that_no_compile_writes_are_refused(saved):
+    artifact, path = saved
+    whole = path.read_bytes()
+    counts = artifact.tensors["counts"].clone()
+    counts[0, 0], counts[0, 1] = -1000, counts[0, 0] + counts[0, 1] + 1000
+    long = torch.zeros_like(counts)
+    long[0, 0] = artifact.tensors["counts"].sum()
+    for name, tensor, told in (
+        ("keys", artifact.tensors["keys"] * torch.nan, "no numbers"),
+        ("bias", artifact.tensors["bias"] - torch.inf, "no numbers"),
+        ("counts", counts, "other numbers of slots"),
+        ("counts", artifact.tensors["counts"].float(), "of the type"),
+        ("positions", artifact.tensors["positions"].long(), "of the type"),
+    ):
+        path.write_bytes(whole)
+        rewritten(path, tensors={name: tensor})
+        with pytest.raises(ArtifactError, match=told):
+            Artifact.open(path)
+    path.write_bytes(whole)
+    rewritten(path, {"next_position": 3}, {"counts": long})
+    with pytest.raises(ArtifactError, match="slots of 3 positions"):
+        Artifact.open(path)
+
+
+def test_a_file_that_is_copied_over_stays_as_it_was_read(saved):
+    artifact, path = saved
+    opened = Artifact.open(path)
+    with path.open("r+b") as file:
+        file.truncate(10)
+    assert all(torch.equal(opened.tensors[name], artifact.tensors[name]) for name in artifact.tensors)

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+from safetensors import SafetensorError
+from safetensors.torch import load, save
 from torch import Tensor
 
 from precis.calibration import Calibration
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 _HEADER = "precis"
 # The tensor that holds the document's text, where it is kept: its bytes in UTF-8.
 _TEXT = "text"
+# Of what type tensors are; the others are of any floating-point type.
+_KINDS = {"counts": torch.int32, "positions": torch.int32, _TEXT: torch.uint8}
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,7 @@ class Artifact:
 
     def with_text(self, document: Document) -> Artifact:
         """Give the same artifact with the document's text and pages in it."""
-        pages = [[page.source, page.number, page.start, page.end] for page in document.pages]
+        pages = [(page.source, page.number, page.start, page.end) for page in document.pages]
         text = torch.frombuffer(bytearray(document.text.encode()), dtype=torch.uint8)
         manifest = replace(self.manifest, document=replace(self.manifest.document, pages=pages))
         return Artifact(manifest, {**self.tensors, _TEXT: text})
@@ -117,8 +119,12 @@ class Artifact:
             )
         if digest != _digest(header, tensors):
             raise ArtifactError(f"{path} was altered after it was written. Compile the document again.")
-        artifact = cls(Manifest.from_json(header), tensors)
+        try:
+            artifact = cls(Manifest.from_json(header), tensors)
+        except ArtifactError as error:
+            raise ArtifactError(f"{path} is damaged. {error} Compile the document again.") from error
         artifact._check_shapes(path)
+        artifact._check_values(path)
         return artifact
 
     def check(self, model: LanguageModel) -> None:
@@ -179,20 +185,44 @@ class Artifact:
         found = {name: tuple(tensor.shape) for name, tensor in self.tensors.items()}
         if found != wanted:
             raise ArtifactError(f"{path} holds tensors {found}, but its manifest says {wanted}.")
-        if "counts" in self.tensors and int(self.tensors["counts"].sum()) != len(self.tensors["keys"]):
-            raise ArtifactError(
-                f"{path} holds other numbers of slots than it says. Compile the document again."
-            )
+
+    def _check_values(self, path: Path) -> None:
+        """Refuse what no compile writes, and what would fail or take memory without bound when it is used."""
+        for name, tensor in self.tensors.items():
+            kind = _KINDS.get(name, torch.float32)
+            if kind.is_floating_point != tensor.is_floating_point() or (
+                not kind.is_floating_point and tensor.dtype != kind
+            ):
+                raise ArtifactError(f"{path} is damaged: {name} are of the type {tensor.dtype}, not {kind}.")
+            if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+                raise ArtifactError(f"{path} is damaged: {name} that are no numbers. Compile it again.")
+        if "counts" in self.tensors:
+            counts = self.tensors["counts"].long()
+            most = self.manifest.next_position
+            if int(counts.sum()) != len(self.tensors["keys"]) or not int(counts.min()) >= 0:
+                raise ArtifactError(
+                    f"{path} holds other numbers of slots than it says. Compile the document again."
+                )
+            if int(counts.max()) > most:
+                raise ArtifactError(
+                    f"{path} is damaged: a head with {int(counts.max())} slots of {most} positions. "
+                    "Compile the document again."
+                )
 
 
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Read a file whole: one that is mapped into memory kills the process when another is copied over it."""
     if not path.is_file():
         raise ArtifactError(f"There is no file {path}. Compile a document into it first.")
     try:
-        with safe_open(path, framework="pt") as file:
-            header = json.loads((file.metadata() or {})[_HEADER])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError, ValueError, KeyError) as error:
+        content = path.read_bytes()
+        length = int.from_bytes(content[:8], "little")
+        outer = json.loads(content[8 : 8 + length])
+        header = json.loads(outer["__metadata__"][_HEADER])
+        tensors = load(content)
+        if not isinstance(header, dict):
+            raise ValueError("the manifest is no object")
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise ArtifactError(
             f"{path} is not a whole .precis file: it is truncated, damaged or something else. "
             "Compile the document again."

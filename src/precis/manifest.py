@@ -2,16 +2,33 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, fields
-from typing import Any, TypeVar
+import json
+from dataclasses import asdict, dataclass, field, replace
+from functools import cache
+from typing import Annotated, Any, TypeVar
+
+from annotated_types import Ge, Gt
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from precis.calibration import Calibration
+from precis.errors import ArtifactError
 
 FORMAT = 2
 
-_Record = TypeVar("_Record")
+Count = Annotated[int, Ge(0)]
+# Of a page: its source, number, and the places in the text where it starts and ends.
+PageRecord = tuple[str, int, Count, Count]
+Positive = Annotated[int, Gt(0)]
+_Class = TypeVar("_Class")
 
 
+def _checked(record: type[_Class]) -> type[_Class]:
+    """Let a record be read from a file of a stranger's: nothing is converted, and numbers are finite."""
+    record.__pydantic_config__ = ConfigDict(strict=True, allow_inf_nan=False)  # type: ignore[attr-defined]
+    return record
+
+
+@_checked
 @dataclass(frozen=True)
 class ModelRecord:
     """The model that σ was made for, by which it is known again.
@@ -30,12 +47,13 @@ class ModelRecord:
     type: str
     digest: str
     tokenizer_digest: str
-    layers: int
-    kv_heads: int
-    head_dim: int
-    hidden_size: int
+    layers: Positive
+    kv_heads: Positive
+    head_dim: Positive
+    hidden_size: Positive
 
 
+@_checked
 @dataclass(frozen=True)
 class DocumentRecord:
     """The document that σ stands for.
@@ -52,10 +70,11 @@ class DocumentRecord:
 
     name: str
     sha256: str
-    tokens: int
-    pages: list[list[Any]] | None = None
+    tokens: Count
+    pages: list[PageRecord] | None = None
 
 
+@_checked
 @dataclass(frozen=True)
 class DataRecord:
     """What σ was taught.
@@ -78,22 +97,23 @@ class DataRecord:
         What the teacher had before it.
     """
 
-    questions: int
-    held_out: int
-    own_questions: int
-    self_study_questions: int
-    written_questions: int
-    sentences: int
-    sentences_covered: int
-    dropped_questions: int
-    dropped_answers: int
-    answer_tokens: int
-    longest_answer: int
-    top_k: int
+    questions: Count
+    held_out: Count
+    own_questions: Count
+    self_study_questions: Count
+    written_questions: Count
+    sentences: Count
+    sentences_covered: Count
+    dropped_questions: Count
+    dropped_answers: Count
+    answer_tokens: Count
+    longest_answer: Count
+    top_k: Count
     top_k_mass: float
     teacher_reads: str
 
 
+@_checked
 @dataclass(frozen=True)
 class TrainingRecord:
     """How the training went.
@@ -101,22 +121,23 @@ class TrainingRecord:
     Parameters
     ----------
     epochs, fewest_steps, batch_size, learning_rate
-        Its schedule; see `training.Schedule`.
+        Its schedule; see `training.Schedule`. Files of earlier versions do not tell the batch size.
     steps, best_step
         How many steps were taken, and after which of them σ is from.
     held_out_nll
-        The curve: [step, negative log-likelihood a token of the held-out answers].
+        The curve: (step, negative log-likelihood a token of the held-out answers).
     """
 
-    epochs: int
-    fewest_steps: int
-    batch_size: int
+    epochs: Count
+    fewest_steps: Count
     learning_rate: float
-    steps: int
-    best_step: int
-    held_out_nll: list[list[float]]
+    steps: Count
+    best_step: Count
+    held_out_nll: list[tuple[Count, float]]
+    batch_size: Count = 0
 
 
+@_checked
 @dataclass(frozen=True)
 class FidelityRecord:
     """How near σ comes to the full document on the held-out questions.
@@ -136,6 +157,7 @@ class FidelityRecord:
     nll_full: float
 
 
+@_checked
 @dataclass(frozen=True)
 class Manifest:
     """What an artifact is. No times and no paths: the same compile gives the same bytes.
@@ -161,9 +183,9 @@ class Manifest:
     model: ModelRecord
     document: DocumentRecord
     form: str
-    slots: int
+    slots: Positive
     ratio: float
-    next_position: int
+    next_position: Count
     objective: str
     objective_weight: float
     warm_start: str
@@ -187,27 +209,37 @@ class Manifest:
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Manifest:
-        """Read plain values; what this version does not know is left out."""
-        records: dict[str, Any] = {
-            "model": _record(ModelRecord, values["model"]),
-            "document": _record(DocumentRecord, values["document"]),
-            "data": _record(DataRecord, values.get("data")),
-            "training": _record(TrainingRecord, values.get("training")),
-            "fidelity": _record(FidelityRecord, values.get("fidelity")),
-            "confidence": None,
-        }
-        if (confidence := values.get("confidence")) is not None:
-            records["confidence"] = Calibration.from_json(confidence)
-        known = {item.name for item in fields(cls)} & values.keys()
-        return cls(**{name: values[name] for name in known} | records)
+        """Read plain values; what this version does not know is left out.
+
+        Raises
+        ------
+        ArtifactError
+            Something is missing, of the wrong kind, or out of its range.
+        """
+        confidence = values.get("confidence")
+        # files of earlier versions have records without content where nothing is known
+        empty = [name for name, telling in _TELLING.items() if telling not in (values.get(name) or {})]
+        plain = {**values, **dict.fromkeys(empty), "confidence": None}
+        try:
+            manifest: Manifest = _reader().validate_json(json.dumps(plain))
+            return replace(manifest, confidence=_calibration(confidence))
+        except ValidationError as error:
+            first = error.errors()[0]
+            place = ".".join(map(str, first["loc"]))
+            raise ArtifactError(f"The manifest is wrong at {place}: {first['msg'].lower()}.") from error
 
 
-def _record(kind: type[_Record], values: dict[str, Any] | None) -> _Record | None:
-    """Read one record; None where it is not there or, in a file of an earlier version, not whole."""
-    names = [item.name for item in fields(kind)]  # type: ignore[arg-type]
-    if values is None:
-        return None
+# A field that every record with content has.
+_TELLING = {"data": "questions", "training": "steps", "fidelity": "nll"}
+
+
+def _calibration(values: Any) -> Calibration | None:
     try:
-        return kind(**{name: values[name] for name in names if name in values})
-    except TypeError:
-        return None
+        return None if values is None else Calibration.from_json(values)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ArtifactError(f"The manifest is wrong at confidence: {error!r}.") from error
+
+
+@cache
+def _reader() -> TypeAdapter[Any]:
+    return TypeAdapter(Manifest)

@@ -10,15 +10,14 @@ import typer
 
 from precis.cli.common import ModelName, check_target, err, escaped, loading, out
 from precis.errors import SettingsError
+from precis.text.readers import READABLE
 
 if TYPE_CHECKING:
     from precis.artifact import Artifact
 
 
 def compile_command(
-    document: Annotated[
-        Path, typer.Argument(metavar="DOCUMENT", help="PDF, DOCX, HTML, Markdown, text, or a folder of them.")
-    ],
+    document: Annotated[Path, typer.Argument(metavar="DOCUMENT", help=f"{READABLE}; or a folder of them.")],
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", help="Where to write; DOCUMENT's name with .precis by default."),
@@ -54,7 +53,8 @@ def compile_command(
         str, typer.Option(help="kv: keys and values for every layer; embedding: 30 times smaller, weaker.")
     ] = "kv",
     warm_start: Annotated[
-        str, typer.Option(help="Where training starts: attention-matching, attention, even, first or random.")
+        str,
+        typer.Option(help="How the soft prompt is made before any training; an unknown name shows the list."),
     ] = "attention-matching",
     bias: Annotated[
         bool,

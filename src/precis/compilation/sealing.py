@@ -102,7 +102,7 @@ def _training_record(trainer: Trainer) -> TrainingRecord:
         learning_rate=schedule.learning_rate,
         steps=state.step,
         best_step=state.best_step,
-        held_out_nll=[[step, round(nll, 6)] for step, nll in state.history],
+        held_out_nll=[(step, round(nll, 6)) for step, nll in state.history],
     )
 
 

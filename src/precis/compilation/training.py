@@ -184,8 +184,8 @@ class Trainer:
         self.optimiser = torch.optim.Adam(self.parameters.values(), lr=schedule.learning_rate)
         self.state = State()
         self.resumed = False
-        self.steps_an_epoch = math.ceil(len(golds) / schedule.batch_size)
-        wanted = self.steps_an_epoch * schedule.epochs
+        self.steps_per_epoch = math.ceil(len(golds) / schedule.batch_size)
+        wanted = self.steps_per_epoch * schedule.epochs
         self.steps = max(wanted, schedule.fewest_steps) if schedule.epochs else 0
         self._saved = time.monotonic()
         self._began = clock.spent
@@ -207,7 +207,7 @@ class Trainer:
                 self._step()
                 progress.advance(1)
                 finished = self._finished()
-                if finished or self.state.step % max(1, self.steps_an_epoch // 2) == 0:
+                if finished or self.state.step % max(1, self.steps_per_epoch // 2) == 0:
                     self._evaluate(progress)
                 self._save_now_and_then()
         except KeyboardInterrupt:
@@ -238,7 +238,7 @@ class Trainer:
         self.optimiser.step()
 
     def _batch(self) -> list[Gold]:
-        epoch, place = divmod(self.state.step, self.steps_an_epoch)
+        epoch, place = divmod(self.state.step, self.steps_per_epoch)
         draw = torch.Generator().manual_seed(self.seed * 1009 + epoch)
         order = torch.randperm(len(self.golds), generator=draw).tolist()
         return [
