@@ -319,6 +319,21 @@ def test_deleting_removes_everything_and_ends_what_listens(library):
     asyncio.run(run())
 
 
+def test_deleting_leaves_a_file_that_the_compile_never_wrote(library, monkeypatch):
+    monkeypatch.setattr(compile_process, "COMPILE_COMMAND", SLEEPER)
+
+    async def run():
+        async with running(library) as jobs:
+            job = await jobs.add(make_job(jobs))
+            other = library / f"{job.name}.precis"
+            other.write_bytes(b"somebody else's")  # copied into the library meanwhile
+            assert not jobs.usable(job)
+            await jobs.delete(job.id)
+            assert other.read_bytes() == b"somebody else's"
+
+    asyncio.run(run())
+
+
 def test_a_compile_ends_with_its_server_and_never_runs_beside_another(library, tmp_path):
     jobs = Jobs(library, model=str(RECALL_MODEL))
     job = make_job(jobs)

@@ -104,6 +104,7 @@ def reported_changes(line: bytes, job: Job) -> dict[str, Any]:
     changes = {name: report[name] for name in REPORTED & report.keys()}
     if "curve" in changes:
         changes["curve"] = tuple((int(step), float(value)) for step, value in changes["curve"])
+        changes["published"] = True  # it comes with every file that was written
     if (note := report.get("note")) and note not in job.notes:
         changes["notes"] = (*job.notes, note)
     if changes.get("status") in FINAL:

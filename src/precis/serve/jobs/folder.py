@@ -74,6 +74,11 @@ class JobFolder:
         """Give the lock that a compile holds on the unfinished work."""
         return self._work / f"{job.key}.lock"
 
+    def has_published(self, job: Job) -> bool:
+        """Whether the file of a document's name was written by its compile, and is not somebody else's."""
+        mark = self.work_of(job) / f"{job.id}.published"  # there as long as the work is kept
+        return (job.published or mark.exists()) and self.artifact_of(job).is_file()
+
     def free_name(self, wanted: str, jobs: Iterable[Job]) -> str:
         """Give the name, or the name with the first number behind it, that no document has."""
         taken = {job.name.casefold() for job in jobs}
@@ -109,8 +114,9 @@ class JobFolder:
             _remove(self.lock_of(job))
 
     def remove_files(self, job: Job) -> None:
-        """Remove a document's σ and its upload."""
-        self.artifact_of(job).unlink(missing_ok=True)
+        """Remove a document's σ, where it is the document's, and its upload."""
+        if self.has_published(job):
+            self.artifact_of(job).unlink(missing_ok=True)
         self.upload_of(job).unlink(missing_ok=True)
 
 

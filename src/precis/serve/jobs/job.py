@@ -50,6 +50,8 @@ class Job:
         What it is at, and how much of that is done.
     curve
         [step, held-out recovery] of σ so far.
+    published
+        Whether the compile has written its `.precis` file: only then is the file of that name the document's.
     seconds_spent, seconds_left
         Of compiling, and an estimate of the rest.
     error
@@ -74,6 +76,7 @@ class Job:
     done: int = 0
     total: int = 0
     curve: tuple[tuple[int, float], ...] = ()
+    published: bool = False
     seconds_spent: float = 0.0
     seconds_left: float | None = None
     error: str | None = None
@@ -99,6 +102,8 @@ class Job:
             Fields are missing, or of other types.
         """
         known = {name: values[name] for name in {item.name for item in fields(cls)} & values.keys()}
+        # earlier versions did not keep it: a curve came with every file that was written
+        known.setdefault("published", known.get("status") == "ready" or bool(known.get("curve")))
         known["curve"] = tuple((step, value) for step, value in known.get("curve", ()))
         known["questions"] = tuple(known.get("questions", ()))
         known["notes"] = tuple(known.get("notes", ()))

@@ -96,7 +96,7 @@ class Jobs:
 
     def usable(self, job: Job) -> bool:
         """Whether the document can be asked already."""
-        return self.folder.artifact_of(job).is_file()
+        return self.folder.has_published(job)
 
     async def add(self, job: Job) -> Job:
         """Queue a document whose upload is in its place. Once this returns, it is not lost.

@@ -105,7 +105,11 @@ class JobRecords:
         changed.set()
         now = time.monotonic()
         waited = now - self._kept_at.get(id, -math.inf) >= SECONDS_BETWEEN_WRITES
-        if waited or (job.status, job.curve) != (before.status, before.curve):
+        if waited or (job.status, job.curve, job.published) != (
+            before.status,
+            before.curve,
+            before.published,
+        ):
             self._keep(job)
             self._kept_at[id] = now
         return job
