@@ -766,6 +766,10 @@ def test_mistakes_in_the_command_get_a_sentence(tmp_path, surroundings, library)
         message = fails(tmp_path, "--port", port, "--model", RECALL_MODEL)
     assert f"port {port}" in message
     assert "Address already in use" in message
+    (tmp_path / ".precis-serve").mkdir()
+    (tmp_path / ".precis-serve" / "jobs.sqlite").write_text("no database")
+    message = fails(tmp_path, "--port", 0, "--model", RECALL_MODEL)
+    assert "jobs.sqlite" in message
 
 
 def test_the_file_on_disk_is_what_is_served(library, model):

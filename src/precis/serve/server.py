@@ -108,6 +108,9 @@ def serve(settings: ServerSettings, announce: Callable[[str], None]) -> None:
     server = Server(app, settings, announce)
     try:
         asyncio.run(server.serve(sockets=[listening]))
+    except SystemExit:  # how the HTTP server answers a start that failed; what failed is said below
+        if app.state.failure is None:
+            raise
     finally:
         listening.close()
     if not server.started:
