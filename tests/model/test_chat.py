@@ -89,3 +89,28 @@ def test_special_tokens_in_a_users_text_are_only_text():
 def test_text_that_looks_like_a_placeholder_is_left_alone():
     chat = Chat(make_tokenizer())
     assert "{document}" in chat.tokenizer.decode(chat.document_prompt("{document} {}"))
+
+
+def test_turns_that_look_like_a_mark_are_left_alone():
+    for template in (None, TEMPLATE):
+        chat = Chat(make_tokenizer(template))
+        mark = "\N{OBJECT REPLACEMENT CHARACTER}document\N{OBJECT REPLACEMENT CHARACTER}"
+        worked, rest = chat.conversation([Turn(mark, "two")], "three")
+        assert mark in chat.tokenizer.decode(worked)
+        assert mark not in chat.tokenizer.decode(rest)
+
+
+def test_a_blank_of_the_template_goes_with_what_follows_it():
+    spaced = TEMPLATE.replace("}}\n{{", "}}: {{")
+    tokenizer = make_tokenizer(spaced)
+    chat = Chat(tokenizer)
+    messages = [
+        {"role": "user", "content": "the lamp"},
+        {"role": "assistant", "content": "the harbour"},
+        {"role": "user", "content": "the lamp"},
+    ]
+    whole = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    worked, rest = chat.conversation([Turn("the lamp", "the harbour")], "the lamp")
+    assert worked + rest == tokenizer.encode(whole, add_special_tokens=False)
+    asked = chat.conversation_prompt([Turn("the lamp", "the harbour")], "the lamp")
+    assert tokenizer.decode(asked) in whole.replace("user: the lamp", " the lamp", 1)

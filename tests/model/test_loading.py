@@ -45,7 +45,7 @@ def test_an_unknown_model_is_told(name):
 def test_the_choice_of_arithmetic_is_kept(monkeypatch):
     cpu = torch.device("cpu")
     first = chosen_arithmetic(cpu)
-    monkeypatch.setattr(model_source, "_seconds_a_product", lambda _: pytest.fail("measured again"))
+    monkeypatch.setattr(model_source, "_seconds_per_product", lambda _: pytest.fail("measured again"))
     assert chosen_arithmetic(cpu) is first
 
 

@@ -21,6 +21,7 @@ from precis.serve.jobs.compile_job import ProgressLines, run
 from precis.serve.jobs.job import Job, QueueFullError, UnknownJobError
 from precis.serve.jobs.order import Order
 from precis.serve.jobs.queue import Jobs
+from precis.text.readers import READABLE
 from tests.conftest import RECALL_MODEL
 from tests.recall import document_text, make_facts, question_text
 from tests.serve.conftest import surround
@@ -225,10 +226,7 @@ def test_one_that_dies_every_time_fails_and_the_next_goes_on(library, monkeypatc
     assert first.status == "failed"
     assert "ended 3 times without saying why (exit code -9)" in first.error
     assert second.status == "failed"
-    assert (
-        second.error
-        == "Fakten ö.md: the file is empty; expected PDF, DOCX, HTML, Markdown or other UTF-8 text"
-    )
+    assert second.error == f"Fakten ö.md: the file is empty; expected {READABLE}"
 
 
 FAULTY = {

@@ -1,4 +1,4 @@
-"""The command line: `precis compile`, `ask`, `evaluate`, `inspect`, `export`, `serve`."""
+"""The command line: `precis compile`, `read`, `ask`, `evaluate`, `inspect`, `export`, `serve`."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from contextlib import contextmanager
 import typer
 
 from precis.cli.ask import ask
-from precis.cli.common import err, escaped
+from precis.cli.common import err, escaped, replace_what_cannot_be_shown
 from precis.cli.compile import compile_command
 from precis.cli.evaluate import evaluate
 from precis.cli.export import export_command
 from precis.cli.inspect import inspect
+from precis.cli.read import read_command
 from precis.cli.serve import serve_command
 from precis.errors import PrecisError
 from precis.model.runtime import keep_freed_memory
@@ -31,6 +32,7 @@ app = typer.Typer(
     ),
 )
 app.command("compile")(compile_command)
+app.command("read")(read_command)
 app.command("ask")(ask)
 app.command("evaluate")(evaluate)
 app.command("inspect")(inspect)
@@ -42,6 +44,7 @@ _INTERRUPTED = 130  # what the CLI library makes of Ctrl-C
 
 def main() -> None:
     """Run, and let no mistake of the user end in a traceback."""
+    replace_what_cannot_be_shown()
     keep_freed_memory()
     try:
         with _plain_errors():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -11,7 +10,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from precis.cli.common import ArtifactPath, ModelName, err, escaped, loading, out, warn_of_other_document
+from precis.cli.common import (
+    ArtifactPath,
+    ModelName,
+    err,
+    escaped,
+    loading,
+    out,
+    print_json,
+    warn_of_other_document,
+)
 from precis.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -55,7 +63,9 @@ def ask(
 ) -> None:
     """Answer a question from a compiled document: from its soft prompt and the passage that bears on it."""
     from precis.compiled import load
+    from precis.model.encoding import well_formed
 
+    question = well_formed(question)
     if beside is not None and fallback is not None:
         raise SettingsError("Give --beside or --fallback, not both: --beside reads the document every time.")
     if refuse_below is not None and fallback is not None:
@@ -82,7 +92,7 @@ def ask(
         values = {"question": question, **from_soft_prompt(_show_nothing).to_json()}
         if full is not None:
             values["full"] = _full_answer(compiled, full, question, _show_nothing).to_json()
-        print(json.dumps(values, ensure_ascii=False))
+        print_json(values)
         return
     if full is None:
         _say(from_soft_prompt)
@@ -139,7 +149,7 @@ def _ask_with_fallback(
         values = {"question": question, "answered_by": by, "threshold": threshold, **said.to_json()}
         if not keep:
             values["soft_prompt"] = first.to_json()
-        print(json.dumps(values, ensure_ascii=False))
+        print_json(values)
         return
     err.print(
         f"[dim]Answered by the {by}: confidence {100 * confidence:.0f} %, "

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from precis.cli.common import ModelName, check_target, err, escaped, loading, out
+from precis.cli.common import ModelName, check_target, err, loading, out, show_what_was_read
 from precis.errors import SettingsError
 from precis.text.readers import READABLE
 
@@ -39,7 +39,8 @@ def compile_command(
     questions: Annotated[
         Path | None,
         typer.Option(
-            help="Questions of your own to teach as well: JSONL, SQuAD JSON, or text with one a line. Those "
+            help="Questions of your own to teach as well: JSONL, a table (CSV, TSV, XLSX), a published set's "
+            "JSON, or text with one a line. Those "
             "with answers are taught with these answers, the others with the model's own."
         ),
     ] = None,
@@ -117,8 +118,7 @@ def compile_command(
     target = output or Path(f"{document.resolve().name.removesuffix(document.suffix)}.precis")
     check_target(target, document, questions)
     text = read(document)
-    for skipped in text.skipped:
-        err.print(f"[yellow]Left out:[/yellow] {escaped(skipped)}", soft_wrap=True)
+    show_what_was_read(err, text)
     own = read_questions(questions) if questions else []
     loaded = loading(lambda: load_model(model))
     with Bars(err) as bars:

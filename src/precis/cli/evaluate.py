@@ -23,7 +23,11 @@ def evaluate(
     artifact: ArtifactPath,
     document: Annotated[Path, typer.Option(help="The document that was compiled.")],
     questions: Annotated[
-        Path, typer.Option(help="Questions that it was not trained on: JSONL, SQuAD JSON, or text.")
+        Path,
+        typer.Option(
+            help="Questions that it was not trained on: JSONL, a table (CSV, TSV, XLSX), a published set's "
+            "JSON, or text with one a line."
+        ),
     ],
     model: ModelName = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the report as JSON, too.")] = None,

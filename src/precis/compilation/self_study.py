@@ -124,7 +124,7 @@ class Study:
     @property
     def dropped(self) -> int:
         """How many were not worth teaching."""
-        return self.written - len(self.questions)
+        return max(0, self.written - len(self.questions))
 
     @property
     def covered(self) -> int:

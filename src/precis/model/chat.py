@@ -11,6 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from precis.errors import ModelError
+from precis.model.encoding import Encoding
+
 INSTRUCTION = "Answer the question from the document."
 # Small models follow an instruction best right before the question: on two documents the default model
 # then ends 86 % of its answers by itself, against 44 % with the instruction before the document.
@@ -35,6 +38,26 @@ def _with_recalled(question: str, recalled: str) -> str:
     return f"{recalled}\nQuestion: {question}" if recalled else question
 
 
+def _split_at(text: str, marks: Sequence[str]) -> list[str]:
+    """Cut a rendered prompt at marks, each of which stands in it once, in this order."""
+    parts = []
+    for mark in marks:
+        if text.count(mark) != 1:
+            times = "leaves out" if mark not in text else f"repeats {text.count(mark)} times, or reorders,"
+            raise _unusable(f"it {times} what is said")
+        part, text = text.split(mark)
+        parts.append(part)
+    return [*parts, text]
+
+
+def _unusable(reason: str) -> ModelError:
+    return ModelError(
+        f"The model's chat template cannot be used: {reason}. Use a model with another template, or take the "
+        "template away (chat_template.jinja, or 'chat_template' in tokenizer_config.json): the model is then "
+        "spoken to in plain lines with labels."
+    )
+
+
 class Chat:
     """How one tokenizer's model is spoken to.
 
@@ -46,22 +69,28 @@ class Chat:
         A Hugging Face tokenizer.
     stop_tokens
         Further token ids at which the model ends an answer (from its generation settings).
+
+    Raises
+    ------
+    ModelError
+        The tokenizer's chat template cannot be used: it fails, or leaves out what is said.
     """
 
     def __init__(self, tokenizer: Any, stop_tokens: Sequence[int] = ()) -> None:
         self.tokenizer = tokenizer
+        self._encoding = Encoding(tokenizer)
         self.has_template = bool(tokenizer.chat_template)
         if self.has_template:
             prompt = self._render([], _FIRST_TURN)
         else:
             prompt = f"{INSTRUCTION}\n\nDocument:\n{_DOCUMENT}\n\nQuestion: {_QUESTION}\nAnswer:"
-        before, rest = prompt.split(_DOCUMENT)
-        between, after = rest.split(_QUESTION)
+        before, between, after = _split_at(prompt, [_DOCUMENT, _QUESTION])
         # the blank goes with the question: " What" is one token, and a lone blank is none that models know
-        self.before = self._start() + self.encode(before)
+        self.before = self._start() + self._encoding.beginning(before)
         self.between = self.encode(between.removesuffix(" "))
         self._after = self.encode(after)
-        self._turn_end = after.split("\n")[0]
+        # what stands before an answer is the template's, too, where the model has to write it
+        self._before_answer = " " if self._after_each(1)[0] == f"{after} " else ""
         own = self._own_stop_tokens()
         self.stop_tokens = frozenset(stop_tokens) | frozenset(own)
         self._answer_end = [*own, *stop_tokens][:1]
@@ -108,20 +137,21 @@ class Chat:
         asked = [*(turn.said for turn in turns), _with_recalled(question, recalled)]
         if instruction:
             asked[0] = f"{instruction}\n{asked[0]}"
-        # the template's own text after every question, and after every answer
-        after = self._after_each(len(turns))
-        tokens = self.encode_plainly(f" {asked[0]}") + self.encode(after[0])
-        for number, turn in enumerate(turns):
-            answer = turn.answered if self.has_template else f" {turn.answered}"
-            following = asked[number + 1] if self.has_template else f" {asked[number + 1]}"
-            tokens += self.encode_plainly(answer) + self.encode(after[2 * number + 1])
-            tokens += self.encode_plainly(following) + self.encode(after[2 * number + 2])
-        return tokens
+        said = [asked[0]]
+        for turn, following in zip(turns, asked[1:], strict=True):
+            said += [turn.answered, following]
+        tokens: list[int] = []
+        blank = " "
+        # the template's own text after every question, and after every answer; a blank goes with what follows
+        *within, last = self._after_each(len(turns))
+        for text, after in zip(said, within, strict=False):
+            tokens += self.encode_plainly(blank + text) + self.encode(after.removesuffix(" "))
+            blank = " " if after.endswith(" ") else ""
+        return tokens + self.encode_plainly(blank + said[-1]) + self.encode(last)
 
     def answer_tokens(self, answer: str) -> list[int]:
         """Tokens of an answer as the model would have written it, with the token that ends it."""
-        text = answer if self.has_template else f" {answer}"
-        return [*self.encode_plainly(text), *self._answer_end]
+        return [*self.encode_plainly(self._before_answer + answer), *self._answer_end]
 
     def conversation(self, turns: Sequence[Turn], said: str) -> tuple[list[int], list[int]]:
         """Tokens of a conversation up to where the model answers `said`.
@@ -132,32 +162,44 @@ class Chat:
         """
         if not self.has_template:
             worked = "".join(f"{turn.said}\n{turn.answered}\n\n" for turn in turns)
-            return self._start() + self.encode(worked), self.encode_plainly(f"{said}\n")
-        whole = self._render(turns, _DOCUMENT)
-        worked_part, rest = whole.split(_DOCUMENT)
-        return self._start() + self.encode(worked_part), self.encode_plainly(said) + self.encode(rest)
+            return self._start() + self._encoding.beginning(worked), self.encode_plainly(f"{said}\n")
+        # from the right: what was said before can look like the mark
+        worked_part, rest = self._render(turns, _DOCUMENT).rsplit(_DOCUMENT, 1)
+        if worked_part.endswith(" "):  # the blank goes with what is said
+            worked_part, said = worked_part[:-1], f" {said}"
+        worked_tokens = self._start() + self._encoding.beginning(worked_part)
+        return worked_tokens, self.encode_plainly(said) + self.encode(rest)
 
     def encode(self, text: str) -> list[int]:
-        """Tokenise without adding anything."""
-        tokens: list[int] = self.tokenizer.encode(text, add_special_tokens=False)
-        return tokens
+        """Tokenise what stands within a prompt, without adding anything."""
+        return self._encoding.part(text)
 
     def encode_plainly(self, text: str) -> list[int]:
         """Tokenise a user's text: what looks like a special token is only text."""
-        tokens: list[int] = self.tokenizer.encode(text, add_special_tokens=False, split_special_tokens=True)
-        return tokens
+        return self._encoding.plain(text)
 
     def tokens_with(self, characters: str) -> frozenset[int]:
         """Find all tokens of the vocabulary whose text has one of some ASCII characters."""
-        # byte-level vocabularies write a line feed as Ċ
+        # byte-level vocabularies write a line feed as Ċ, SentencePiece's write bytes by their numbers
         wanted = set(characters) | ({"Ċ"} if "\n" in characters else set())
+        bytes_wanted = {f"<0x{ord(character):02X}>" for character in characters}
         vocabulary: dict[str, int] = self.tokenizer.get_vocab()
-        return frozenset(index for text, index in vocabulary.items() if wanted & set(text))
+        return frozenset(
+            index for text, index in vocabulary.items() if wanted & set(text) or text in bytes_wanted
+        )
 
     def decode(self, tokens: Sequence[int]) -> str:
         """Give the text of generated tokens, without special ones."""
-        text: str = self.tokenizer.decode(list(tokens), skip_special_tokens=True)
+        # what ends an answer is no part of it, even where the tokenizer does not know it for special
+        said = [token for token in tokens if token not in self.stop_tokens]
+        text: str = self.tokenizer.decode(said, skip_special_tokens=True)
         return text.strip()
+
+    def highest_token(self) -> int:
+        """Give the highest token id of a prompt: of the vocabulary, and of the template's added tokens."""
+        added = self.tokenizer.added_tokens_decoder
+        vocabulary = (index for index in self.tokenizer.get_vocab().values() if index not in added)
+        return max([*self.before, *self.between, *self._after, *vocabulary], default=0)
 
     def _render(self, turns: Sequence[Turn], said: str) -> str:
         messages = []
@@ -167,30 +209,30 @@ class Chat:
                 {"role": "assistant", "content": turn.answered},
             ]
         messages.append({"role": "user", "content": said})
-        # enable_thinking: reasoning models (Qwen3) else begin with a monologue
-        text: str = self.tokenizer.apply_chat_template(
-            messages,
-            tokenize=False,
-            add_generation_prompt=True,
-            enable_thinking=False,
-            # templates that name today's date (Llama 3) must give the same prompt tomorrow
-            date_string="1 Jan 2026",
-        )
+        try:
+            # enable_thinking: reasoning models (Qwen3) else begin with a monologue
+            text: str = self.tokenizer.apply_chat_template(
+                messages,
+                tokenize=False,
+                add_generation_prompt=True,
+                enable_thinking=False,
+                # templates that name today's date (Llama 3) must give the same prompt tomorrow
+                date_string="1 Jan 2026",
+            )
+        except Exception as cause:  # a template is a program, which can fail in any way
+            reason = " ".join(str(cause).split())[:200]
+            raise _unusable(f"it fails ({type(cause).__name__}: {reason})") from cause
         return text
 
     def _after_each(self, turns: int) -> list[str]:
         """Text that follows question, answer, question, … of a conversation about the document."""
         if not self.has_template:
-            return ["\nAnswer:", *["\n\nQuestion:", "\nAnswer:"] * turns]
+            return [*["\nAnswer: ", "\n\nQuestion: "] * turns, "\nAnswer:"]
         marks = [f"{_MARK}{number}{_MARK}" for number in range(2 * turns + 1)]
         said = [_FIRST_TURN.replace(_QUESTION, marks[0]), *marks[2::2]]
         earlier = [Turn(*pair) for pair in zip(said[:-1], marks[1::2], strict=True)]
         rest = self._render(earlier, said[-1])
-        after = []
-        for mark in marks:
-            before, rest = rest.split(mark)
-            after.append(before)
-        return [*after[1:], rest]
+        return _split_at(rest, marks)[1:]
 
     def _start(self) -> list[int]:
         """Start token for the plain format; a template writes its own."""
@@ -198,11 +240,12 @@ class Chat:
         return [] if self.has_template or start is None else [start]
 
     def _own_stop_tokens(self) -> list[int]:
-        """Give the token that closes a turn in the template, where it has one, and the end-of-text token."""
+        """Give the token that the template puts after an answer, if any, and the end-of-text token."""
         stops = []
         if self.has_template:
-            special = set(self.tokenizer.all_special_ids)
-            stops += [token for token in self.encode(self._turn_end)[:1] if token in special]
+            _, after_an_answer, _ = self._after_each(1)
+            first = self.encode(after_an_answer.lstrip())[:1]
+            stops += [token for token in first if token in self._encoding.control]
         if self.tokenizer.eos_token_id is not None:
             stops.append(self.tokenizer.eos_token_id)
         return stops

@@ -38,7 +38,8 @@ class LanguageModel:
     Raises
     ------
     ModelError
-        The network has layers that a prefix of keys and values cannot condition.
+        The network has layers that a prefix of keys and values cannot condition, or the tokenizer is another
+        model's or has a chat template that cannot be used.
     """
 
     def __init__(self, name: str, network: Any, tokenizer: Any) -> None:
@@ -50,6 +51,12 @@ class LanguageModel:
         self.hidden_size: int = config.hidden_size
         self.window: int = config.max_position_embeddings
         self.chat = Chat(tokenizer, _stop_tokens(network))
+        known, highest = len(network.get_input_embeddings().weight), self.chat.highest_token()
+        if highest >= known:
+            raise ModelError(
+                f"The tokenizer of {name} is another model's: its tokens go up to {highest:,}, and the "
+                f"network knows {known:,}. Take both from one model."
+            )
         parameter = next(network.parameters())
         self.device: torch.device = parameter.device
         self.dtype: torch.dtype = parameter.dtype

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from precis.errors import ModelError, PrecisError
+from precis.model.checks import refuse_damaged_files, refuse_missing_weights, refuse_other_kinds
 from precis.model.language_model import LanguageModel
 from precis.model.packed_linear import PackedLinear, available, computes_bfloat16, pack_linear_layers
 from precis.storage import cache_folder, write_atomically
@@ -34,7 +35,7 @@ def load_model(name: str | None = None, *, dtype: torch.dtype | None = None) -> 
     Raises
     ------
     ModelError
-        There is no such model, or it cannot be conditioned on a prefix; the message says why.
+        There is no such model, it is damaged, or it cannot be conditioned on a prefix; the message says why.
     """
     name = name or DEFAULT_MODEL
     if name.endswith(".gguf") and not Path(name).is_file():
@@ -49,8 +50,8 @@ def load_model(name: str | None = None, *, dtype: torch.dtype | None = None) -> 
         return model
     except PrecisError:
         raise
-    except (OSError, ValueError, KeyError, ImportError, AttributeError, TypeError, RuntimeError) as error:
-        reason = " ".join(str(error).split())
+    except Exception as error:  # what a damaged model raises, in any of the libraries, has no common base
+        reason = " ".join(str(error).split()) or type(error).__name__
         raise ModelError(
             f"The model {name} cannot be loaded. A model is {DEFAULT_MODEL}, a folder in Hugging Face's "
             f"format, a .gguf file, or an id on the Hugging Face hub. ({reason[:300]})"
@@ -77,7 +78,10 @@ def _source(name: str) -> str | Path:
     """Where transformers finds the model: a folder, or an id on the hub."""
     if name == DEFAULT_MODEL:
         return default_model_folder()
-    return _dequantised(Path(name)) if name.endswith(".gguf") else name
+    if not name.endswith(".gguf"):
+        return name
+    refuse_damaged_files(name, name)
+    return _dequantised(Path(name))
 
 
 def arithmetic(device: torch.device) -> torch.dtype:
@@ -95,14 +99,14 @@ def arithmetic(device: torch.device) -> torch.dtype:
         return kept
     choice = torch.float32
     if computes_bfloat16() and (
-        _seconds_a_product(torch.bfloat16) < 0.87 * _seconds_a_product(torch.float32)
+        _seconds_per_product(torch.bfloat16) < 0.87 * _seconds_per_product(torch.float32)
     ):
         choice = torch.bfloat16
     write_atomically(note, str(choice).removeprefix("torch.").encode())
     return choice
 
 
-def _seconds_a_product(dtype: torch.dtype) -> float:
+def _seconds_per_product(dtype: torch.dtype) -> float:
     """Time the matrix product of a training step, best of several."""
     states = torch.ones(512, 1024, dtype=dtype)
     plain = torch.nn.Linear(1024, 1024, bias=False, dtype=dtype).requires_grad_(False)
@@ -118,22 +122,15 @@ def _seconds_a_product(dtype: torch.dtype) -> float:
 def _from_pretrained(name: str, source: str | Path, dtype: torch.dtype) -> tuple[Any, Any]:
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
-    config = AutoConfig.from_pretrained(source)
-    _refuse_other_attention(name, config)
-    tokenizer = AutoTokenizer.from_pretrained(source)
-    return AutoModelForCausalLM.from_pretrained(source, dtype=dtype), tokenizer
-
-
-def _refuse_other_attention(name: str, config: Any) -> None:
-    kinds = set(getattr(config.get_text_config(), "layer_types", None) or ())
-    other = sorted(kinds - {"full_attention", "sliding_attention"})
-    if other:
-        raise ModelError(
-            f"{name} ({config.model_type}) cannot be given a soft prompt: it has layers of the kind "
-            f"{', '.join(other)}, which do not attend to keys and values of all earlier tokens "
-            "(linear attention carries a running state in their place). Choose a model in which all layers "
-            "are full or sliding-window attention."
-        )
+    refuse_damaged_files(name, source)
+    config = AutoConfig.from_pretrained(source, trust_remote_code=False)
+    refuse_other_kinds(name, config)
+    tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
+    network, found = AutoModelForCausalLM.from_pretrained(
+        source, dtype=dtype, trust_remote_code=False, output_loading_info=True
+    )
+    refuse_missing_weights(name, found)
+    return network, tokenizer
 
 
 def default_model_folder() -> Path:
@@ -183,7 +180,10 @@ def _dequantise(gguf: Path, folder: Path) -> None:
 
     where = {"pretrained_model_name_or_path": gguf.parent, "gguf_file": gguf.name}
     AutoTokenizer.from_pretrained(**where).save_pretrained(folder)
-    loaded = AutoModelForCausalLM.from_pretrained(**where, dtype=torch.bfloat16)
+    loaded, found = AutoModelForCausalLM.from_pretrained(
+        **where, dtype=torch.bfloat16, output_loading_info=True
+    )
+    refuse_missing_weights(gguf.name, found)
     config = loaded.config
     # transformers refuses to save a model that remembers having been quantised
     if hasattr(config, "quantization_config"):

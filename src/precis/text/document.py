@@ -6,19 +6,18 @@ The same files always give the same text, character by character: its hash names
 from __future__ import annotations
 
 import hashlib
-import os
-import re
-import unicodedata
 from bisect import bisect_right
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from precis.errors import DocumentError
-from precis.text.readers import READABLE, UnreadableError, page_texts
+from precis.text.folders import files_below
+from precis.text.normalise import normalise
+from precis.text.readers import READABLE, Pages, UnreadableError, read_pages
 
-# Made by tools, not written by anyone: they would drown the code that they lie beside.
-GENERATED_FOLDERS = {"__pycache__", "node_modules"}
+__all__ = ["BETWEEN_PAGES", "Document", "Page", "normalise", "read"]
+
 BETWEEN_PAGES = "\n\n"
 
 
@@ -58,6 +57,8 @@ class Document:
         The hexadecimal SHA-256 of the UTF-8 text: what an artefact knows its document by.
     skipped
         What could not be read although the rest could, each as "path: reason", for the user to see.
+    notices
+        What the user must know of how the rest was read, each as "path: notice".
     """
 
     name: str
@@ -65,6 +66,7 @@ class Document:
     pages: tuple[Page, ...]
     sha256: str
     skipped: tuple[str, ...] = ()
+    notices: tuple[str, ...] = ()
 
     @classmethod
     def from_text(cls, text: str, name: str = "document") -> Document:
@@ -96,9 +98,10 @@ class Document:
 def read(path: str | Path) -> Document:
     """Read a file, or a folder of them, into a document.
 
-    PDF, DOCX and HTML are converted; everything else is read as text: UTF-8, or what a byte order mark
-    says. A folder is read recursively in the order of the paths, each file introduced by its path below
-    the folder. Hidden files, hidden folders and generated ones are left out.
+    The formats in `precis.text.readers` are converted; everything else is read as text: UTF-8, or what a
+    byte order mark says. A folder is read recursively in the natural order of the paths, each file introduced
+    by its path below the folder. Hidden files, hidden folders, generated ones and those that a `.gitignore`
+    names are left out.
 
     Raises
     ------
@@ -115,20 +118,9 @@ def read(path: str | Path) -> Document:
         raise DocumentError(f"{path}: {_system_reason(cause)}") from cause
 
 
-def normalise(text: str) -> str:
-    r"""Return `text` in the one form in which documents are kept and hashed.
-
-    Line endings become `\n`; characters that no reader sees (NULs and other controls, soft hyphens,
-    stray byte order marks) go; Unicode is composed (NFC); spaces at the ends of lines go, and so do blank
-    lines at both ends of the text and all but two of a run of them.
-    """
-    text = re.sub(r"\r\n|[\r\f\v\x85\u2028\u2029]", "\n", text)
-    text = re.sub(r"[\x00-\x08\x0e-\x1f\x7f\xad\ufeff\ufffe\ud800-\udfff]", "", text)
-    lines = unicodedata.normalize("NFC", text).split("\n")
-    return re.sub(r"\n{4,}", "\n\n\n", "\n".join(line.rstrip() for line in lines)).strip("\n")
-
-
-def _assemble(name: str, parts: Iterable[tuple[str, int, str]], skipped: Iterable[str] = ()) -> Document:
+def _assemble(
+    name: str, parts: Iterable[tuple[str, int, str]], skipped: Iterable[str] = (), notices: Iterable[str] = ()
+) -> Document:
     """Join `(source, page number, text)` parts, and note where each of them came to lie."""
     pages: list[Page] = []
     texts: list[str] = []
@@ -138,18 +130,22 @@ def _assemble(name: str, parts: Iterable[tuple[str, int, str]], skipped: Iterabl
         texts.append(content)
         start += len(content) + len(BETWEEN_PAGES)
     text = BETWEEN_PAGES.join(texts)
-    return Document(name, text, tuple(pages), hashlib.sha256(text.encode()).hexdigest(), tuple(skipped))
+    sha256 = hashlib.sha256(text.encode()).hexdigest()
+    return Document(name, text, tuple(pages), sha256, tuple(skipped), tuple(notices))
 
 
 def _read_file(path: Path) -> Document:
     pages = _pages(path)
-    return _assemble(path.name, _parts(path.name, pages), _textless(path.name, pages))
+    skipped, notices = _textless(path.name, pages.texts), _named(path.name, pages)
+    return _assemble(path.name, _parts(path.name, pages.texts), skipped, notices)
 
 
 def _read_folder(folder: Path) -> Document:
     parts: list[tuple[str, int, str]] = []
-    skipped: list[str] = []
-    for path in _files_below(folder, skipped):
+    notices: list[str] = []
+    listing = files_below(folder)
+    skipped = listing.skipped
+    for path in listing.files:
         source = path.relative_to(folder).as_posix()
         try:
             if not path.is_file():  # a pipe would be waited for without end
@@ -160,37 +156,28 @@ def _read_folder(folder: Path) -> Document:
         except OSError as cause:
             skipped.append(f"{source}: {_system_reason(cause)}")
         else:
-            (_, number, first), *rest = _parts(source, pages)
+            (_, number, first), *rest = _parts(source, pages.texts)
             parts += [(source, number, normalise(f"File: {source}\n\n{first}")), *rest]
-            skipped += _textless(source, pages)
+            skipped += _textless(source, pages.texts)
+            notices += _named(source, pages)
     if not parts:
         found = "; ".join(skipped[:3]) or "it holds no file that is not hidden"
         raise UnreadableError(f"nothing in this folder can be read ({found}); put {READABLE} into it")
-    return _assemble(folder.resolve().name, parts, skipped)
+    return _assemble(folder.resolve().name, parts, skipped, notices)
 
 
-def _files_below(folder: Path, skipped: list[str]) -> list[Path]:
-    """List the files below `folder` in order, and add the folders that cannot be listed to `skipped`."""
-
-    def note(cause: OSError) -> None:
-        below = Path(cause.filename).relative_to(folder).as_posix()
-        skipped.append(f"{below}: {_system_reason(cause)}")
-
-    files: list[Path] = []
-    for parent, folders, names in os.walk(folder, onerror=note):
-        folders[:] = [name for name in folders if name[0] != "." and name not in GENERATED_FOLDERS]
-        files += [Path(parent, name) for name in names if name[0] != "."]
-    return sorted(files)
+def _parts(source: str, texts: list[str]) -> list[tuple[str, int, str]]:
+    return [(source, number, text) for number, text in enumerate(texts, start=1) if text]
 
 
-def _parts(source: str, pages: list[str]) -> list[tuple[str, int, str]]:
-    return [(source, number, page) for number, page in enumerate(pages, start=1) if page]
-
-
-def _textless(source: str, pages: list[str]) -> list[str]:
+def _textless(source: str, texts: list[str]) -> list[str]:
     """Say which pages hold no text: a scanned appendix would otherwise be lost unseen."""
-    numbers = ", ".join(str(number) for number, page in enumerate(pages, start=1) if not page)
+    numbers = ", ".join(str(number) for number, text in enumerate(texts, start=1) if not text)
     return [f"{source}: no text on page {numbers} (blank or scanned)"] if numbers else []
+
+
+def _named(source: str, pages: Pages) -> list[str]:
+    return [f"{source}: {notice}" for notice in pages.notices]
 
 
 def _system_reason(cause: OSError) -> str:
@@ -199,9 +186,10 @@ def _system_reason(cause: OSError) -> str:
     return f"cannot be read ({cause.strerror}); check the file and its permissions"
 
 
-def _pages(path: Path) -> list[str]:
-    """Return the normalised text of every page of a file, at least one of them not empty."""
-    pages = [normalise(page) for page in page_texts(path.read_bytes(), path.suffix.lower())]
-    if not any(pages):
+def _pages(path: Path) -> Pages:
+    """Return the pages of a file with their texts normalised, at least one of them not empty."""
+    pages = read_pages(path.read_bytes(), path.name)
+    texts = [normalise(text) for text in pages.texts]
+    if not any(texts):
         raise UnreadableError("the file holds no text; give a document that does")
-    return pages
+    return Pages(texts, pages.notices)

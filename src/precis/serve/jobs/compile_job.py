@@ -79,6 +79,8 @@ def run(order: Order, progress: ProgressLines) -> None:
         It cannot be done; the message says why.
     """
     document = _named(read(order.upload), order.filename)
+    for notice in document.notices:
+        progress.note(notice.replace(order.upload.name, order.filename))
     for skipped in document.skipped:
         progress.note(f"Left out: {skipped.replace(order.upload.name, order.filename)}")
     model = load_model(order.model)

@@ -1,10 +1,17 @@
-"""PDF: the text as it lies on each page."""
+"""PDF: the text of each page in the order in which it is read."""
 
 from __future__ import annotations
 
-import re
+from threading import Lock
+from typing import TYPE_CHECKING
 
-from precis.text.readers.reader import Reader, UnreadableError
+from precis.text.readers.reader import Pages, Reader, UnreadableError
+
+if TYPE_CHECKING:
+    from precis.text.readers.page.glyphs import Drawn
+
+# The library keeps state between calls that threads would share.
+_ONE_AT_A_TIME = Lock()
 
 
 class Pdf(Reader):
@@ -16,28 +23,31 @@ class Pdf(Reader):
 
     def pages(self, data: bytes) -> list[str]:
         """Give one text a page; blank pages are empty."""
-        from kreuzberg import ExtractionConfig, PageConfig, extract_bytes_sync
+        return self.read(data).texts
 
-        # The pages are the text as it lies there; the joined content repeats what looks like a table.
-        config = ExtractionConfig(use_cache=False, pages=PageConfig(extract_pages=True))
+    def read(self, data: bytes) -> Pages:
+        """Give one text a page, and what was left out or could not be read."""
+        from precis.text.readers.page.assembly import assembled  # lazily: text needs none of it
+
+        with _ONE_AT_A_TIME:
+            pages = _drawn(data)
+        return assembled(pages)
+
+
+def _drawn(data: bytes) -> list[Drawn]:
+    import pypdfium2 as pdfium
+
+    from precis.text.readers.page.glyphs import drawn
+
+    try:
+        file = pdfium.PdfDocument(data)
         try:
-            pages = extract_bytes_sync(data, "application/pdf", config=config).pages or []
-        except Exception as cause:  # whatever a parser raises, it is the file that it could not parse
-            if "password" in str(cause).lower():
-                raise UnreadableError("a PDF locked with a password; save a copy without it") from cause
-            raise UnreadableError("a damaged or cut-off PDF; export or download it again") from cause
-        texts = [
-            _join_hyphens(page["content"]) for page in sorted(pages, key=lambda page: page["page_number"])
-        ]
-        if not any(text.strip() for text in texts):
-            raise UnreadableError("a PDF without text: it seems to be scanned; run OCR first (say, ocrmypdf)")
-        return texts
-
-
-def _join_hyphens(text: str) -> str:
-    """Resolve the marks that the PDF engine leaves where a line ended in a hyphen.
-
-    Between small letters typesetters put far more hyphens of their own than authors do.
-    """
-    text = re.sub(r"(?<=[^\W\d_])[\x02\ufffe](?=[^\W\d_A-Z])", "", text)
-    return re.sub(r"[\x02\ufffe]", "-", text)
+            if file.get_formtype():
+                file.init_forms()
+            return [drawn(page) for page in file]
+        finally:
+            file.close()
+    except Exception as cause:  # whatever a parser raises, it is the file that it could not parse
+        if "password" in str(cause).lower():
+            raise UnreadableError("a PDF locked with a password; save a copy without it") from cause
+        raise UnreadableError("a damaged or cut-off PDF; export or download it again") from cause

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import re
 
-from precis.text.readers.reader import Reader, UnknownFormatError
+from precis.text.readers.reader import Pages, Reader, UnknownFormatError
 
 # Longest first: the mark of UTF-16 is how the mark of UTF-32 begins.
 _BYTE_ORDER_MARKS = {
@@ -14,17 +15,19 @@ _BYTE_ORDER_MARKS = {
     b"\xff\xfe": "utf-16",
     b"\xfe\xff": "utf-16",
 }
-# Text by its bytes, yet markup that no reader of the text could follow: RTF and PostScript.
-_MARKUP_MAGIC = (b"{\\rtf", b"%!PS")
+# Text by its bytes, yet markup that no reader of the text could follow: PostScript.
+_MARKUP_MAGIC = (b"%!PS",)
+# Pictures and fonts written into a text; a short one may be an example.
+_DATA_ADDRESS = re.compile(r"data:[\w.+/-]*(?:;[\w=.+-]+)*;base64,[A-Za-z0-9+/=_-]{40,}")
 # fmt: off
 # Files that are certainly no text; of the others it shows when they are read.
 _BINARY_SUFFIXES = frozenset({
-    ".7z", ".avi", ".bmp", ".bz2", ".class", ".dll", ".dmg", ".doc", ".dylib", ".epub", ".exe", ".flac",
-    ".gguf", ".gif", ".gz", ".heic", ".ico", ".iso", ".jar", ".jpeg", ".jpg", ".m4a", ".mkv", ".mov",
-    ".mp3", ".mp4", ".mpeg", ".npy", ".npz", ".odp", ".ods", ".odt", ".ogg", ".otf", ".parquet",
-    ".pickle", ".pkl", ".png", ".ppt", ".pptx", ".precis", ".psd", ".pt", ".pth", ".pyc", ".rar",
-    ".safetensors", ".so", ".sqlite", ".tar", ".tgz", ".tif", ".tiff", ".ttf", ".wasm", ".wav", ".webm",
-    ".webp", ".woff", ".woff2", ".xls", ".xlsx", ".xz", ".zip", ".zst",
+    ".7z", ".avi", ".bmp", ".bz2", ".class", ".dll", ".dmg", ".doc", ".dylib", ".exe", ".flac", ".gguf",
+    ".gif", ".heic", ".ico", ".iso", ".jar", ".jpeg", ".jpg", ".m4a", ".mkv", ".mov", ".mp3", ".mp4",
+    ".mpeg", ".msg", ".npy", ".npz", ".o", ".ogg", ".otf", ".parquet", ".pickle", ".pkl", ".png", ".ppt",
+    ".precis", ".psd", ".pt", ".pth", ".pyc", ".pyo", ".rar", ".safetensors", ".so", ".sqlite", ".tar",
+    ".tgz", ".tif", ".tiff", ".ttf", ".wasm", ".wav", ".webm", ".webp", ".woff", ".woff2", ".xls", ".xz",
+    ".zip", ".zst",
 })
 # fmt: on
 
@@ -36,7 +39,15 @@ class Plain(Reader):
 
     def pages(self, data: bytes) -> list[str]:
         """Give the whole text as one page."""
-        return [decode(data)]
+        return self.read(data).texts
+
+    def read(self, data: bytes) -> Pages:
+        """Give the whole text as one page, without the pictures that are written into it."""
+        text, dropped = _DATA_ADDRESS.subn("", decode(data))
+        plural = "s" if dropped > 1 else ""
+        return Pages(
+            [text], [f"{dropped} picture{plural} or other data within the text left out"] if dropped else []
+        )
 
     @staticmethod
     def can_have(suffix: str) -> bool:

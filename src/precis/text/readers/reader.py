@@ -7,6 +7,7 @@ prompt without a trace. None of them needs a download.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 
@@ -27,6 +28,22 @@ class UnknownFormatError(UnreadableError):
         super().__init__(f"{reason}; {remedy}")
         self.reason = reason
         self.remedy = remedy
+
+
+@dataclass(frozen=True)
+class Pages:
+    """What a reader found in a file.
+
+    Attributes
+    ----------
+    texts
+        The text of every page; formats without pages have one.
+    notices
+        What a user must know of how the file was read, each a sentence without the file's name.
+    """
+
+    texts: list[str]
+    notices: list[str] = field(default_factory=list)
 
 
 class Reader(ABC):
@@ -55,3 +72,13 @@ class Reader(ABC):
         UnreadableError
             The file is damaged, locked, scanned or binary, or in an unknown encoding.
         """
+
+    def read(self, data: bytes) -> Pages:
+        """Give the text of every page, and what the user must know of how it was read.
+
+        Raises
+        ------
+        UnreadableError
+            As `pages` says.
+        """
+        return Pages(self.pages(data))
