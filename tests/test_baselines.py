@@ -335,7 +335,7 @@ def test_one_threshold_for_all_heads_keeps_the_best_of_all_and_every_sink():
     kept = best_of_all(scores, 6, 4).of(prefix)
     assert kept.shown == 6 * 4
     places = [
-        set(kept.positions[layer, head][kept.bias[layer, head] == 0].tolist())
+        set(kept.positions[layer, head][kept.bias[layer, head] == 0].tolist())  # type: ignore[index]
         for layer in range(2)
         for head in range(2)
     ]

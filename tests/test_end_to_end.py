@@ -21,7 +21,7 @@ def test_the_default_model_compiles_a_document_that_it_wrote_questions_about(tmp
     assert artifact.manifest.data.self_study_questions > 10
     assert artifact.manifest.data.sentences_covered > 5
     fidelity = artifact.manifest.fidelity
-    assert fidelity["nll_none"] > fidelity["nll_full"]
+    assert fidelity.nll_none > fidelity.nll_full
     questions = [
         question
         for question in precis.read_questions(EXAMPLE.with_suffix(".questions.jsonl"))

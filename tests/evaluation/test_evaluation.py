@@ -243,9 +243,9 @@ def test_two_methods_are_compared_on_the_same_questions():
     asked.append(AnsweredQuestion("?", ["x"], 1, 0, {"precis": said("", True)}))
     found = compare_methods(asked, "precis", "full")
     assert (found.difference, found.questions) == (0.25, 40)
-    assert 0 < found.interval[0] < 0.25 < found.interval[1]
+    assert 0 < found.interval[0] < 0.25 < found.interval[1]  # type: ignore[index]
     # far narrower than if they were drawn apart
-    assert found.interval[1] - found.interval[0] < 0.3
+    assert found.interval[1] - found.interval[0] < 0.3  # type: ignore[index]
     assert compare_methods(asked, "full", "precis").difference == -0.25
     assert compare_methods(asked, "precis", "precis").interval == (0, 0)
     assert compare_methods(asked, "precis", "other-recall") is None
@@ -489,7 +489,7 @@ def test_recovery_is_a_ratio_of_sums_with_an_interval_that_covers_it():
     assert low < recovery < high
     assert bootstrap_recovery(asked, "mine") == (recovery, (low, high))
     few = bootstrap_recovery(asked[:10], "mine")[1]
-    assert few[1] - few[0] > high - low
+    assert few[1] - few[0] > high - low  # type: ignore[index]
     assert bootstrap_recovery(asked, "full") == (1, (1, 1))
     assert bootstrap_recovery(asked, "none") == (0, (0, 0))
 
