@@ -124,3 +124,50 @@ def test_mail_in_html_with_another_mail_in_it(tmp_path):
 )
 def test_numbers_as_a_sheet_shows_them(value, form, shown):
     assert shown_number(value, form) == shown
+
+
+NAMESPACES = " ".join(
+    f'xmlns:{name}="urn:oasis:names:tc:opendocument:xmlns:{kind}:1.0"'
+    for name, kind in (
+        *(("office", "office"), ("text", "text"), ("table", "table"), ("draw", "drawing")),
+        ("presentation", "presentation"),
+    )
+)
+
+
+def open_document(path, kind, body):
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("mimetype", f"application/vnd.oasis.opendocument.{kind}")
+        document = f"<office:document-content {NAMESPACES}><office:body>{body}</office:body>"
+        archive.writestr("content.xml", f"{document}</office:document-content>")
+
+
+def test_a_sheet_in_opendocument_ends_where_its_cells_do(tmp_path):
+    def cell(text):
+        return f"<table:table-cell><text:p>{text}</text:p></table:table-cell>"
+
+    def row(*cells):
+        return f"<table:table-row>{''.join(cells)}</table:table-row>"
+
+    empty = '<table:table-cell table:number-columns-repeated="1024"/>'
+    rows = [row(cell("Berth"), cell("Fee")), row(cell("North quay"), cell("40"))]
+    rows += [row("<table:table-cell/>", cell("12"))]
+    rows += [f'<table:table-row table:number-rows-repeated="1048000">{empty}</table:table-row>']
+    table = f'<table:table table:name="Fees">{"".join(rows)}</table:table>'
+    open_document(tmp_path / "fees.ods", "spreadsheet", f"<office:spreadsheet>{table}</office:spreadsheet>")
+    text = read(tmp_path / "fees.ods").text
+    assert text == "# Fees\n\n| Berth | Fee |\n| --- | --- |\n| North quay | 40 |\n| | 12 |"
+
+
+def test_slides_in_opendocument_are_pages_with_the_speakers_notes(tmp_path):
+    def box(text):
+        return f"<draw:frame><draw:text-box><text:p>{text}</text:p></draw:text-box></draw:frame>"
+
+    notes = f"<presentation:notes>{box('Say it twice.')}</presentation:notes>"
+    slides = f"<draw:page>{box('The toll')}{box('Forty crowns')}{notes}</draw:page>"
+    slides += f"<draw:page>{box('Lamps')}</draw:page>"
+    body = f"<office:presentation>{slides}</office:presentation>"
+    open_document(tmp_path / "talk.odp", "presentation", body)
+    document = read(tmp_path / "talk.odp")
+    assert document.text == "The toll\n\nForty crowns\n\nNotes: Say it twice.\n\nLamps"
+    assert [page.number for page in document.pages] == [1, 2]

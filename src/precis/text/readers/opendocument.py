@@ -32,15 +32,15 @@ _MOST_REPEATS = 1000  # a sheet ends in a million empty cells
 class OpenDocument(Reader):
     """Headings and tables as Markdown, numbers as they are shown, each note after what refers to it."""
 
-    name = "ODT"
+    name = "ODT, ODS, ODP"
     suffixes = (".odt", ".ott", ".odp", ".ods")
 
     def pages(self, data: bytes) -> list[str]:
-        """Give the whole text as one page; where pages break, the program decides anew each time."""
+        """Give one text a slide, the whole text of every other file: where its pages break is not in it."""
         return self.read(data).texts
 
     def read(self, data: bytes) -> Pages:
-        """Give the whole text as one page, and tell of what is not in it."""
+        """Give the texts of the pages, and tell of what is not in them."""
         try:
             package = Package(data)
             manifest = (
@@ -51,17 +51,26 @@ class OpenDocument(Reader):
             content = package.xml("content.xml")
             styles = package.xml("styles.xml") if "styles.xml" in package.names else None
             writer = _Writer(package, _Lists.of(content, styles), _text_styles(content, styles))
-            text = writer.blocks(content)
+            slides = list(below(content, "page"))
+            texts = [_slide(writer, slide) for slide in slides] or [writer.blocks(content)]
             margins = list(dict.fromkeys(_margins(writer, styles)))
         except UnreadableError:
             raise
         except Exception as cause:  # whatever a parser raises, it is the file that it could not parse
-            raise UnreadableError("a damaged or cut-off ODT; open it and save it again") from cause
+            raise UnreadableError(
+                "a damaged or cut-off OpenDocument file; open it and save it again"
+            ) from cause
         above = "".join(f"{margin}\n\n" for margin in margins)
         notices = ["its headers and footers stand once, at the beginning of the text"] if margins else []
         if pictures := writer.seen["image"]:
             notices.append(f"not read: {pictures} pictures; what stands in them is not in the text")
-        return Pages([above + text], notices)
+        return Pages([above + texts[0], *texts[1:]], notices)
+
+
+def _slide(writer: _Writer, slide: Element) -> str:
+    """Give what stands on a slide, and what its speaker notes."""
+    notes = [writer.blocks(node).strip() for node in children(slide, "notes")]
+    return writer.blocks(slide).rstrip() + "".join(f"\n\nNotes: {text}" for text in notes if text)
 
 
 def _margins(writer: _Writer, styles: Element | None) -> Iterator[str]:
