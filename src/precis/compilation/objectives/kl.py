@@ -37,7 +37,6 @@ class KL(Objective):
     """Distillation: the student predicts what the teacher predicts."""
 
     name = "kl"
-    meaning = "matches the whole next-token distribution"
     weight = 1.0
 
     def loss(self, student_gold: Tensor, student_top: Tensor, teacher_top: Tensor) -> Tensor:

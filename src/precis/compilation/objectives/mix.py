@@ -24,7 +24,6 @@ class Mix(Objective):
     """
 
     name = "mix"
-    meaning = "is half of each"
 
     def __init__(self, weight: float | None = None) -> None:
         weight = 0.5 if weight is None else weight

@@ -29,7 +29,6 @@ class NLL(Objective):
     """Maximum likelihood of the gold answers."""
 
     name = "nll"
-    meaning = "makes the full-document answers probable"
     weight = 0.0
 
     def loss(self, student_gold: Tensor, student_top: Tensor, teacher_top: Tensor) -> Tensor:

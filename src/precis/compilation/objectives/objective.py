@@ -16,8 +16,6 @@ class Objective(ABC):
     ----------
     name
         What a user chooses it by.
-    meaning
-        What it does, in a few words, for help texts.
     weight
         The share of kl in it, as the manifest tells it.
 
@@ -28,7 +26,6 @@ class Objective(ABC):
     """
 
     name: ClassVar[str]
-    meaning: ClassVar[str]
     weight: float
 
     def __init__(self, weight: float | None = None) -> None:

@@ -58,9 +58,9 @@ def fuses_prefix(call: LayerCall) -> bool:
     keys = call.prefix.keys
     if keys.device.type == "cpu":
         pays = (
-            fused.has_kernel(keys.device)
-            and keys.dtype != torch.bfloat16
+            keys.dtype != torch.bfloat16
             and call.prefix.slots >= FEWEST_FUSED
+            and fused.has_kernel(keys.device)
         )
     else:
         pays = (

@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from xml.etree.ElementTree import Element
 
+from precis.text.readers import markdown
 from precis.text.readers.packages import Package
 from precis.text.readers.reader import Pages, Reader, UnreadableError
 from precis.text.readers.word.numerals import numeral
 from precis.text.readers.word.pieces import Piece, line
-from precis.text.readers.word.tables import markdown
 from precis.text.readers.word.xml import attribute, below, child, children, number, tag
 
 _FORMS = {"1": "decimal", "a": "lowerLetter", "A": "upperLetter", "i": "lowerRoman", "I": "upperRoman"}
@@ -221,7 +221,7 @@ class _Writer:
         while rows and not any(row[-1] for row in rows if len(row) == max(map(len, rows))):
             widest = max(map(len, rows))
             rows = [row[:-1] if len(row) == widest else row for row in rows]
-        return f"{markdown(rows, header=True)}\n" if rows else ""
+        return f"{markdown.table(rows, header=True)}\n" if rows else ""
 
     def _row(self, row: Element) -> list[str]:
         cells: list[str] = []

@@ -6,9 +6,9 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
+from precis.text.readers import markdown
 from precis.text.readers.reader import Pages, Reader, UnreadableError
 from precis.text.readers.word.pieces import Piece, line
-from precis.text.readers.word.tables import markdown
 
 RTF_MAGIC = b"{\\rtf"
 _TOKEN = re.compile(
@@ -223,7 +223,7 @@ class _Writer:
 
     def _end_table(self) -> None:
         if self.rows:
-            self.blocks.append(f"{markdown(self.rows, header=True)}\n")
+            self.blocks.append(f"{markdown.table(self.rows, header=True)}\n")
             self.rows = []
 
     def _setting(self, word: str, argument: int) -> None:

@@ -9,9 +9,9 @@ from datetime import date, datetime, time, timedelta
 from decimal import ROUND_HALF_UP, Decimal
 from typing import TYPE_CHECKING
 
+from precis.text.readers import markdown
 from precis.text.readers.packages import Package
 from precis.text.readers.reader import Pages, Reader, UnreadableError
-from precis.text.readers.word.tables import markdown
 
 if TYPE_CHECKING:
     from openpyxl.cell import Cell
@@ -91,7 +91,7 @@ def _block(rows: Sequence[Sequence[str]]) -> str:
     first = next((at for at, row in enumerate(table) if sum(map(bool, row)) > 1), len(table))
     title = [" ".join(filter(None, row)) for row in table[:first]]
     lines = [*title, *([""] if title and table[first:] else [])]
-    return "\n".join(lines + markdown(table[first:], header=True).splitlines())
+    return "\n".join(lines + markdown.table(table[first:], header=True).splitlines())
 
 
 def _shown(cell: Cell) -> str:

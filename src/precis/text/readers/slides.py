@@ -6,12 +6,12 @@ import re
 from collections.abc import Iterator
 from xml.etree.ElementTree import Element
 
+from precis.text.readers import markdown
 from precis.text.readers.packages import Package
 from precis.text.readers.reader import Pages, Reader, UnreadableError
 from precis.text.readers.word.equations import linear
 from precis.text.readers.word.numerals import numeral
 from precis.text.readers.word.pieces import Piece, line
-from precis.text.readers.word.tables import markdown
 from precis.text.readers.word.xml import attribute, below, child, children, number, tag
 
 OLD_OFFICE_MAGIC = b"\xd0\xcf\x11\xe0"
@@ -108,7 +108,7 @@ def _table(table: Element) -> str:
                 for cell in children(row, "tc")
             ]
         )
-    return markdown(rows, header=True)
+    return markdown.table(rows, header=True)
 
 
 def _paragraphs(body: Element | None) -> str:

@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
+from precis.text.readers import markdown
 from precis.text.readers.page.glyphs import Rule
 from precis.text.readers.page.hyphens import join
 from precis.text.readers.page.lines import Row, Segment, is_right_to_left
-from precis.text.readers.word.tables import markdown
 
 # Points by which lines that meet may miss each other.
 _SLACK = 3.0
@@ -173,7 +173,7 @@ def _made(cells: Cells, inside: Sequence[Segment]) -> Segment:
     if is_right_to_left("".join(map("".join, texts))):
         texts = [row[::-1] for row in texts]
     return Segment(
-        markdown(texts, header=True).rstrip(),
+        markdown.table(texts, header=True).rstrip(),
         min(each.x0 for each in inside),
         max(each.x1 for each in inside),
         min(each.top for each in inside),

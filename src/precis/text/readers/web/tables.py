@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from itertools import pairwise
 
+from precis.text.readers import markdown
 from precis.text.readers.web.frame import Frame
 from precis.text.readers.web.space import LINE, PARAGRAPH, kept, shown
-from precis.text.readers.word.tables import markdown
 
 _MOST_SPANNED = 1000
 
@@ -68,7 +68,7 @@ def close_table(frame: Frame, outer: Frame) -> None:
         return
     grid = _grid(rows)
     if grid:
-        outer.parts.append(PARAGRAPH + kept(markdown(grid, header=True).rstrip()) + PARAGRAPH)
+        outer.parts.append(PARAGRAPH + kept(markdown.table(grid, header=True).rstrip()) + PARAGRAPH)
 
 
 def _is_layout(frame: Frame, rows: list[Frame]) -> bool:

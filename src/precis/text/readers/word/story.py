@@ -7,13 +7,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from xml.etree.ElementTree import Element
 
+from precis.text.readers import markdown
 from precis.text.readers.word.equations import linear
 from precis.text.readers.word.notes import Notes
 from precis.text.readers.word.numbering import Numbering
 from precis.text.readers.word.pieces import Piece, line
 from precis.text.readers.word.styles import Styles
 from precis.text.readers.word.symbols import in_symbol_font
-from precis.text.readers.word.tables import cell_of_single, has_header, markdown, places, rows_of
+from precis.text.readers.word.tables import cell_of_single, has_header, places, rows_of
 from precis.text.readers.word.xml import attribute, below, child, is_on, tag
 
 _MARKS = {"tab": "\t", "ptab": "\t", "br": "\n", "cr": "\n", "noBreakHyphen": "-"}
@@ -90,7 +91,7 @@ class Story:
         if single is not None:
             return self.blocks(single)
         rows = [["" if cell is None else self._cell(cell) for cell in places(row)] for row in rows_of(table)]
-        return f"{markdown(rows, has_header(table))}\n" if any(map(any, rows)) else ""
+        return f"{markdown.table(rows, has_header(table))}\n" if any(map(any, rows)) else ""
 
     def _cell(self, cell: Element) -> str:
         """Return a cell's text; a table within it in one line, its cells apart by commas."""
